@@ -1,1 +1,3 @@
-"""mechopt."""
+"""Incentive mechanisms for data sharing, declared as optimization programs and checked by machine."""
+
+from mechopt.solvers import *  # noqa: F403

@@ -1,0 +1,423 @@
+"""Backends that CVXPY drives: Clarabel, SCS, OSQP, HiGHS, SciPy.
+
+Each asks its solver for more accuracy than the program's tolerance, and recomputes the dual objective from the
+solver's multipliers and the canonical data, so that the gap is ours and not the solver's word.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+import warnings
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import cvxpy as cp
+import cvxpy.settings as cps
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mechopt.solvers.backend import Answer, Backend, Capability, Settings
+from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.solution import Status
+
+if TYPE_CHECKING:
+    from mechopt.solvers.program import Program
+
+Array = NDArray[np.float64]
+
+STATUS = {
+    cps.OPTIMAL: Status.OPTIMAL,
+    cps.OPTIMAL_INACCURATE: Status.INACCURATE,
+    cps.INFEASIBLE: Status.INFEASIBLE,
+    cps.INFEASIBLE_INACCURATE: Status.FAILED,
+    cps.UNBOUNDED: Status.UNBOUNDED,
+    cps.UNBOUNDED_INACCURATE: Status.FAILED,
+    cps.USER_LIMIT: Status.LIMIT,
+}
+
+
+@dataclass
+class Multipliers:
+    """Canonical data and multipliers: minimise ``x'Px/2 + q'x`` with ``b - Ax`` in a cone, ``y`` in its dual."""
+
+    quadratic: Any
+    linear: Array
+    matrix: Any
+    offset: Array
+    multiplier: Array
+    lower: Array | None = None
+    upper: Array | None = None
+
+    def bound(self, x: Array) -> float:
+        """Lower bound on the minimum, from the Lagrangian at these multipliers.
+
+        Where the multipliers are exactly dual feasible this is the dual objective. Otherwise the residual
+        ``r = Px + q + A'y`` is charged at the variable's bound, or without one at ``-|r||x|``: the result then
+        holds for every point no farther from zero, entry by entry, than the answer.
+        """
+        curved = np.zeros_like(x) if self.quadratic is None else self.quadratic @ x
+        residual = curved + self.linear + self.matrix.T @ self.multiplier
+        lower = np.full_like(x, -np.inf) if self.lower is None else self.lower
+        upper = np.full_like(x, np.inf) if self.upper is None else self.upper
+        limit = np.where(residual > 0, lower, upper)
+        with np.errstate(invalid="ignore"):
+            charge = np.where(np.isfinite(limit), residual * limit, -np.abs(residual) * np.abs(x))
+        return float(-0.5 * x @ curved - self.offset @ self.multiplier + charge.sum())
+
+
+class ThroughCvxpy(Backend):
+    """A solver that CVXPY compiles for and calls."""
+
+    solver: ClassVar[str]
+    known_options: ClassVar[frozenset[str]] = frozenset()
+
+    def translate(self, settings: Settings) -> dict[str, Any]:
+        """Solver options for the neutral settings, the user's own on top."""
+        raise NotImplementedError
+
+    def multipliers(self, raw: Any, data: dict[str, Any]) -> Multipliers | None:
+        """Canonical multipliers out of the solver's raw result, or None."""
+        raise NotImplementedError
+
+    def mip_bound(self, raw: Any) -> float | None:
+        """Bound of a mixed-integer solve, in the canonical objective without its offset."""
+        return None
+
+    def option_names(self) -> frozenset[str]:
+        """Options that the solver knows."""
+        return self.known_options
+
+    def solve(self, program: Program, settings: Settings) -> Answer:
+        """See `Backend.solve`."""
+        unknown = sorted(set(settings.options) - self.option_names())
+        if unknown:
+            raise InvalidInput(
+                f"backend {self.name!r} has no option {', '.join(map(repr, unknown))}; "
+                f"it has {', '.join(sorted(self.option_names()))}"
+            )
+        problem = program.problem
+        options = self.translate(settings)
+        started = time.perf_counter()
+        data, chain, inverse = problem.get_problem_data(
+            self.solver, solver_opts=dict(options), ignore_dpp=not problem.parameters()
+        )
+        compiled = time.perf_counter()
+        silence = nullcontext() if settings.verbose else redirect_stdout(io.StringIO())
+        with warnings.catch_warnings(), silence:
+            warnings.simplefilter("ignore")  # CVXPY repeats in words what the status says
+            raw = chain.solve_via_data(
+                problem, data, warm_start=False, verbose=settings.verbose, solver_opts=dict(options)
+            )
+            result = chain.invert(raw, inverse)
+        seconds = {"compile": compiled - started, "solve": time.perf_counter() - compiled}
+        status = STATUS.get(result.status, Status.FAILED)
+        if result.status == cps.INFEASIBLE_OR_UNBOUNDED:
+            status = self._tell_apart(program, settings)
+        answer = Answer(status, self.reason(raw, result.status), seconds=seconds)
+        iterations = result.attr.get(cps.NUM_ITERS)
+        if iterations is not None:
+            answer.extra["iterations"] = int(iterations)
+        if status in (Status.OPTIMAL, Status.INACCURATE, Status.LIMIT) and result.primal_vars:
+            answer.primal = {key: np.asarray(value, dtype=float) for key, value in result.primal_vars.items()}
+            answer.dual = {
+                key: np.asarray(v, dtype=float) for key, v in (result.dual_vars or {}).items() if v is not None
+            }
+            if result.opt_val is not None and np.isfinite(result.opt_val):
+                answer.objective = program.physical(float(result.opt_val))
+            answer.bound = self._bound(program, raw, data, inverse)
+        elif status is Status.INFEASIBLE:
+            answer.conflict = _support(program, result.dual_vars)
+        return answer
+
+    def reason(self, raw: Any, status: str) -> str:
+        """The solver's own words."""
+        return str(status)
+
+    def _bound(self, program: Program, raw: Any, data: dict[str, Any], inverse: list[Any]) -> float | None:
+        offset = inverse[-1][cps.OFFSET] if cps.OFFSET in inverse[-1] else 0.0
+        if Capability.MIP in program.requires():
+            value = self.mip_bound(raw)
+        else:
+            multipliers = self.multipliers(raw, data)
+            value = None if multipliers is None else multipliers.bound(self.point(raw))
+        if value is None or not np.isfinite(value):
+            return None
+        sign = -1.0 if program.sense == "maximize" else 1.0  # CVXPY minimises inside
+        return program.physical(sign * (value + float(offset)))
+
+    def point(self, raw: Any) -> Array:
+        """Canonical variables out of the raw result."""
+        raise NotImplementedError
+
+    def _tell_apart(self, program: Program, settings: Settings) -> Status:
+        """Infeasible or unbounded? Solve without the objective to know."""
+        bare = cp.Problem(cp.Minimize(0), program.problem.constraints)
+        data, chain, inverse = bare.get_problem_data(self.solver, solver_opts={})
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            raw = chain.solve_via_data(bare, data, False, False, self.translate(settings))
+            feasible = chain.invert(raw, inverse).status
+        return Status.UNBOUNDED if feasible == cps.OPTIMAL else STATUS.get(feasible, Status.FAILED)
+
+
+def _support(program: Program, certificate: dict[int, Any] | None) -> tuple[str, ...]:
+    """Families that a certificate of infeasibility leans on."""
+    if not certificate:
+        return ()
+    size = {
+        family: max(
+            (
+                float(np.max(np.abs(certificate[t.id]), initial=0.0))
+                for t in terms
+                if getattr(t, "id", None) in certificate and certificate[t.id] is not None
+            ),
+            default=0.0,
+        )
+        for family, terms in program.families.items()
+    }
+    largest = max(size.values(), default=0.0)
+    return tuple(family for family, weight in size.items() if weight > 1e-6 * largest > 0)
+
+
+class Clarabel(ThroughCvxpy):
+    """Interior point for every convex cone; the default for continuous conic programs."""
+
+    name = "clarabel"
+    solver = "CLARABEL"
+    capabilities = frozenset(
+        {Capability.LP, Capability.QP, Capability.SOC, Capability.EXP, Capability.POW, Capability.SDP}
+    )
+    rank = 20
+    modules = ("clarabel",)
+    distribution = "clarabel"
+    licence = "Apache-2.0"
+
+    def option_names(self) -> frozenset[str]:
+        """See `ThroughCvxpy.option_names`."""
+        import clarabel
+
+        return frozenset(n for n in dir(clarabel.DefaultSettings()) if not n.startswith("_"))
+
+    def translate(self, settings: Settings) -> dict[str, Any]:
+        """See `ThroughCvxpy.translate`."""
+        accuracy = max(1e-2 * settings.tolerance, 1e-12)
+        options: dict[str, Any] = {
+            "tol_gap_abs": accuracy,
+            "tol_gap_rel": accuracy,
+            "tol_feas": accuracy,
+        }
+        if settings.time_limit is not None:
+            options["time_limit"] = float(settings.time_limit)
+        return options | dict(settings.options)
+
+    def reason(self, raw: Any, status: str) -> str:
+        """See `ThroughCvxpy.reason`."""
+        return str(raw.status)
+
+    def point(self, raw: Any) -> Array:
+        """See `ThroughCvxpy.point`."""
+        return np.asarray(raw.x, dtype=float)
+
+    def multipliers(self, raw: Any, data: dict[str, Any]) -> Multipliers | None:
+        """See `ThroughCvxpy.multipliers`."""
+        return Multipliers(data.get(cps.P), data[cps.C], data[cps.A], data[cps.B], np.asarray(raw.z))
+
+
+class SCS(ThroughCvxpy):
+    """First-order method for every convex cone: large programs, low accuracy."""
+
+    name = "scs"
+    solver = "SCS"
+    capabilities = Clarabel.capabilities
+    rank = 42
+    modules = ("scs",)
+    distribution = "scs"
+    licence = "MIT"
+    known_options = frozenset(
+        "linear_solver use_indirect acceleration_lookback acceleration_interval adaptive_scale alpha eps "
+        "eps_abs eps_infeas eps_rel max_iters normalize rho_x scale time_limit_secs".split()
+    )
+
+    def translate(self, settings: Settings) -> dict[str, Any]:
+        """See `ThroughCvxpy.translate`."""
+        accuracy = 1e-2 * settings.tolerance
+        options: dict[str, Any] = {"eps_abs": accuracy, "eps_rel": accuracy, "max_iters": 100_000}
+        if settings.time_limit is not None:
+            options["time_limit_secs"] = float(settings.time_limit)
+        return options | dict(settings.options)
+
+    def reason(self, raw: Any, status: str) -> str:
+        """See `ThroughCvxpy.reason`."""
+        return str(raw["info"]["status"])
+
+    def point(self, raw: Any) -> Array:
+        """See `ThroughCvxpy.point`."""
+        return np.asarray(raw["x"], dtype=float)
+
+    def multipliers(self, raw: Any, data: dict[str, Any]) -> Multipliers | None:
+        """See `ThroughCvxpy.multipliers`."""
+        return Multipliers(data.get(cps.P), data[cps.C], data[cps.A], data[cps.B], np.asarray(raw["y"]))
+
+
+class OSQP(ThroughCvxpy):
+    """First-order method for quadratic programs."""
+
+    name = "osqp"
+    solver = "OSQP"
+    capabilities = frozenset({Capability.LP, Capability.QP})
+    rank = 43
+    modules = ("osqp",)
+    distribution = "osqp"
+    licence = "Apache-2.0"
+
+    def option_names(self) -> frozenset[str]:
+        """See `ThroughCvxpy.option_names`."""
+        import osqp
+
+        return frozenset(n for n in dir(osqp.OSQP().ext.OSQPSettings()) if not n.startswith("_"))
+
+    def translate(self, settings: Settings) -> dict[str, Any]:
+        """See `ThroughCvxpy.translate`."""
+        accuracy = 1e-2 * settings.tolerance
+        options: dict[str, Any] = {
+            "eps_abs": accuracy,
+            "eps_rel": accuracy,
+            "max_iter": 200_000,
+            "polishing": True,
+        }
+        if settings.time_limit is not None:
+            options["time_limit"] = float(settings.time_limit)
+        return options | dict(settings.options)
+
+    def reason(self, raw: Any, status: str) -> str:
+        """See `ThroughCvxpy.reason`."""
+        return str(raw.info.status)
+
+    def point(self, raw: Any) -> Array:
+        """See `ThroughCvxpy.point`."""
+        return np.asarray(raw.x, dtype=float)
+
+    def multipliers(self, raw: Any, data: dict[str, Any]) -> Multipliers | None:
+        """See `ThroughCvxpy.multipliers`."""
+        equalities = data[cps.B].size
+        y = np.asarray(raw.y, dtype=float)
+        y = np.concatenate([y[:equalities], np.maximum(y[equalities:], 0.0)])
+        return _rows(data, y)
+
+
+class Highs(ThroughCvxpy):
+    """HiGHS as CVXPY calls it; `highspy` is the direct and faster route."""
+
+    name = "highs"
+    solver = "HIGHS"
+    capabilities = frozenset({Capability.LP, Capability.QP, Capability.MIP})
+    without_integers = frozenset({Capability.QP})
+    rank = 41
+    modules = ("highspy",)
+    distribution = "highspy"
+    licence = "MIT"
+
+    def option_names(self) -> frozenset[str]:
+        """See `ThroughCvxpy.option_names`."""
+        import highspy
+
+        return frozenset(n for n in dir(highspy.HighsOptions()) if not n.startswith("_"))
+
+    def translate(self, settings: Settings) -> dict[str, Any]:
+        """See `ThroughCvxpy.translate`."""
+        accuracy = float(np.clip(1e-2 * settings.tolerance, 1e-10, 1e-7))
+        options: dict[str, Any] = {
+            "primal_feasibility_tolerance": accuracy,
+            "dual_feasibility_tolerance": accuracy,
+            # HiGHS's default gap of 1e-4 returns a wrong graph on sharing markets.
+            "mip_rel_gap": 0.0,
+            "mip_abs_gap": 0.0,
+            "mip_feasibility_tolerance": accuracy,
+        }
+        if settings.time_limit is not None:
+            options["time_limit"] = float(settings.time_limit)
+        return options | dict(settings.options)
+
+    def reason(self, raw: Any, status: str) -> str:
+        """See `ThroughCvxpy.reason`."""
+        return str(raw["model_status"])
+
+    def point(self, raw: Any) -> Array:
+        """See `ThroughCvxpy.point`."""
+        return np.asarray(raw["solution"].col_value, dtype=float)
+
+    def mip_bound(self, raw: Any) -> float | None:
+        """See `ThroughCvxpy.mip_bound`."""
+        return float(raw["info"].mip_dual_bound)
+
+    def multipliers(self, raw: Any, data: dict[str, Any]) -> Multipliers | None:
+        """See `ThroughCvxpy.multipliers`."""
+        y = -np.asarray(raw["solution"].row_dual, dtype=float)
+        return _rows(data, y)
+
+
+class Scipy(ThroughCvxpy):
+    """SciPy's ``linprog`` and ``milp``."""
+
+    name = "scipy"
+    solver = "SCIPY"
+    capabilities = frozenset({Capability.LP, Capability.MIP})
+    rank = 44
+    modules = ("scipy",)
+    distribution = "scipy"
+    licence = "BSD-3-Clause"
+    known_options = frozenset({"scipy_options"})
+
+    def translate(self, settings: Settings) -> dict[str, Any]:
+        """See `ThroughCvxpy.translate`."""
+        options: dict[str, Any] = {"method": "highs", "mip_rel_gap": 0.0}
+        if settings.time_limit is not None:
+            options["time_limit"] = float(settings.time_limit)
+        return {"scipy_options": options | dict(settings.options.get("scipy_options", {}))}
+
+    def reason(self, raw: Any, status: str) -> str:
+        """See `ThroughCvxpy.reason`."""
+        return str(raw.message)
+
+    def point(self, raw: Any) -> Array:
+        """See `ThroughCvxpy.point`."""
+        return np.asarray(raw.x, dtype=float)
+
+    def mip_bound(self, raw: Any) -> float | None:
+        """See `ThroughCvxpy.mip_bound`."""
+        bound = getattr(raw, "mip_dual_bound", None)
+        return None if bound is None else float(bound)
+
+    def multipliers(self, raw: Any, data: dict[str, Any]) -> Multipliers | None:
+        """See `ThroughCvxpy.multipliers`."""
+        if getattr(raw, "eqlin", None) is None:
+            return None
+        blocks = [(data[cps.A], data[cps.B], raw.eqlin.marginals), (data[cps.G], data[cps.H], raw.ineqlin.marginals)]
+        kept = [(m, b, -np.asarray(y)) for m, b, y in blocks if m is not None]
+        if not kept:
+            return None
+        return Multipliers(
+            None,
+            data[cps.C],
+            sp.vstack([m for m, _, _ in kept]),
+            np.concatenate([b for _, b, _ in kept]),
+            np.concatenate([y for _, _, y in kept]),
+            data.get(cps.LOWER_BOUNDS),
+            data.get(cps.UPPER_BOUNDS),
+        )
+
+
+def _rows(data: dict[str, Any], y: Array) -> Multipliers:
+    """Multipliers for CVXPY's two row formats: cone form (A, b) and quadratic form (A, b; F, g)."""
+    if cps.F in data:
+        matrix = sp.vstack([data[cps.A], data[cps.F]])
+        offset = np.concatenate([data[cps.B], data[cps.G]])
+        linear = data[cps.Q]
+    else:
+        matrix, offset, linear = data[cps.A], data[cps.B], data[cps.C]
+    return Multipliers(
+        data.get(cps.P), linear, matrix, offset, y, data.get(cps.LOWER_BOUNDS), data.get(cps.UPPER_BOUNDS)
+    )

@@ -1,0 +1,54 @@
+"""The backend ``exact``: a mechanism's own algorithm, as long as the program is what the algorithm solves."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mechopt.solvers.backend import Answer, Backend, Settings
+from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.solution import Status
+
+if TYPE_CHECKING:
+    from mechopt.solvers.program import Program
+
+
+class Exact(Backend):
+    """Calls the algorithm with which the mechanism sealed its program.
+
+    It applies while the program is as declared, or differs only by what the algorithm knows how to price;
+    otherwise it refuses and names the families that stopped it.
+    """
+
+    name = "exact"
+    capabilities = frozenset()
+    rank = 0
+    globally = True
+    duals = False
+    distribution = "mechopt"
+    licence = "Apache-2.0"
+
+    def lacks(self, program: Program) -> tuple[str, ...]:
+        """See `Backend.lacks`."""
+        if program.exact is None:
+            return ("an exact algorithm for this program",)
+        return tuple(
+            "a way to price a changed objective" if part == "objective" else f"a way to price family {part!r}"
+            for part in program.exact.refuses(program, program.changes())
+        )
+
+    def solve(self, program: Program, settings: Settings) -> Answer:
+        """See `Backend.solve`."""
+        if settings.options:
+            raise InvalidInput(f"backend 'exact' has no options, got {', '.join(settings.options)}")
+        assert program.exact is not None  # `lacks` has been asked
+        started = time.perf_counter()
+        values = program.exact(program, program.changes(), settings)
+        answer = Answer(Status.OPTIMAL, "exact algorithm", no_duals="the exact algorithm computes no prices")
+        answer.primal = program.inner_values(values)
+        answer.seconds = {"compile": 0.0, "solve": time.perf_counter() - started}
+        if any(not np.all(np.isfinite(value)) for value in answer.primal.values()):
+            answer.status = Status.FAILED
+        return answer
