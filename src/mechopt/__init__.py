@@ -1,3 +1,91 @@
 """Incentive mechanisms for data sharing, declared as optimization programs and checked by machine."""
 
-from mechopt.solvers import *  # noqa: F403
+from importlib.metadata import version as _version
+
+from mechopt.formulations.functions import (
+    ConcaveFunction,
+    LogGain,
+    PiecewiseLinearGain,
+    PowerGain,
+    QuadraticGain,
+    SaturatingGain,
+)
+from mechopt.formulations.screening import ScreeningContract
+from mechopt.solvers import (
+    Answer,
+    Backend,
+    BackendUnavailable,
+    Capability,
+    Complementarity,
+    Hypograph,
+    Infeasible,
+    InvalidInput,
+    MechanismError,
+    MechanismWarning,
+    MissingCapability,
+    NotApplicable,
+    Program,
+    Settings,
+    Solution,
+    SolverFailure,
+    Status,
+    Unbounded,
+    backends,
+    register,
+    solve,
+    unregister,
+)
+from mechopt.verification import (
+    Audit,
+    Claim,
+    Deviation,
+    Finding,
+    Ledger,
+    Verdict,
+    audit_choices,
+    run_claim,
+    run_claims,
+)
+
+__version__ = _version("mechopt")
+
+__all__ = [
+    "Answer",
+    "Audit",
+    "Backend",
+    "BackendUnavailable",
+    "Capability",
+    "Claim",
+    "Complementarity",
+    "ConcaveFunction",
+    "Deviation",
+    "Finding",
+    "Hypograph",
+    "Infeasible",
+    "InvalidInput",
+    "Ledger",
+    "LogGain",
+    "MechanismError",
+    "MechanismWarning",
+    "MissingCapability",
+    "NotApplicable",
+    "PiecewiseLinearGain",
+    "PowerGain",
+    "Program",
+    "QuadraticGain",
+    "SaturatingGain",
+    "ScreeningContract",
+    "Settings",
+    "Solution",
+    "SolverFailure",
+    "Status",
+    "Unbounded",
+    "Verdict",
+    "audit_choices",
+    "backends",
+    "register",
+    "run_claim",
+    "run_claims",
+    "solve",
+    "unregister",
+]

@@ -1,0 +1,1 @@
+"""Second floor: one wing a paper, every wing with the same rooms."""

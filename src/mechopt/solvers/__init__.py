@@ -7,6 +7,7 @@ from mechopt.solvers.backend import (
     Settings,
     all_backends,
     available_backends,
+    backends,
     capable_backends,
     get_backend,
     register,
@@ -23,7 +24,7 @@ from mechopt.solvers.errors import (
     SolverFailure,
     Unbounded,
 )
-from mechopt.solvers.program import Changes, ExactRoute, Program
+from mechopt.solvers.program import Changes, ExactRoute, Program, solve
 from mechopt.solvers.solution import Solution, Status
 from mechopt.solvers.terms import Complementarity, Hypograph
 
@@ -50,8 +51,10 @@ __all__ = [
     "Unbounded",
     "all_backends",
     "available_backends",
+    "backends",
     "capable_backends",
     "get_backend",
     "register",
+    "solve",
     "unregister",
 ]

@@ -6,7 +6,7 @@ import abc
 import enum
 import importlib.util
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +18,8 @@ from mechopt.solvers.errors import BackendUnavailable, InvalidInput, MissingCapa
 from mechopt.solvers.solution import Status
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mechopt.solvers.program import Program
 
 ENTRY_POINTS = "mechopt.backends"
@@ -99,6 +101,8 @@ class Answer:
         A bound in physical units that the objective cannot beat.
     seconds : dict
         ``compile`` and ``solve``.
+    proved : bool
+        Whether the algorithm itself is a proof of optimality, so that the objective is its own bound.
     no_duals : str
         Why there are no duals.
     hypograph_dual : dict of int to array
@@ -116,6 +120,7 @@ class Answer:
     objective: float = float("nan")
     bound: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    proved: bool = False
     no_duals: str = ""
     hypograph_dual: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     conflict: tuple[str, ...] = ()
@@ -267,6 +272,62 @@ def all_backends() -> tuple[Backend, ...]:
     return tuple(
         sorted(_scan().values(), key=lambda b: (b.rank if b.rank is not None else last, b.name)),
     )
+
+
+@dataclass(frozen=True)
+class BackendTable:
+    """The registered backends as a table: iterate for rows, or `to_frame`."""
+
+    rows: tuple[dict[str, Any], ...]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a backend."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows)).set_index("name")
+
+    def __repr__(self) -> str:
+        lines = [f"{'backend':<14} {'here':<5} {'version':<10} {'licence':<16} takes"]
+        for row in self.rows:
+            here = "yes" if row["available"] else "no"
+            lines.append(
+                f"{row['name']:<14} {here:<5} {row['version']:<10} {row['licence']:<16} {row['takes']}"
+            )
+        return "\n".join(lines)
+
+
+def backends() -> BackendTable:
+    """List every registered backend, available or not, in the order in which dispatch considers them.
+
+    Returns
+    -------
+    BackendTable
+        With ``name``, ``available``, ``reason`` (why not), ``version``, ``licence``, ``takes``
+        (capabilities), ``without_integers``, ``duals``, ``install``.
+    """
+    rows = []
+    for backend in all_backends():
+        reason = backend.available()
+        rows.append(
+            {
+                "name": backend.name,
+                "available": reason is None,
+                "reason": reason or "",
+                "version": backend.version(),
+                "licence": backend.licence,
+                "takes": " ".join(c.value for c in Capability if c in backend.capabilities) or "as declared",
+                "without_integers": " ".join(sorted(backend.without_integers)),
+                "duals": backend.duals,
+                "install": backend.install,
+            }
+        )
+    return BackendTable(tuple(rows))
 
 
 def available_backends() -> tuple[str, ...]:

@@ -157,9 +157,11 @@ def check(program: Program, answer: Answer, settings: Settings, backend: Backend
             bound=None,
             seconds=_seconds(program, answer, started),
         )
-    residuals, violations = _residuals(program)
+    residuals, violations = measure_families(program)
     objective = float(np.asarray(program.objective.value).item())
     size = objective_scale(program)
+    if answer.proved:
+        solution = solution.replace(bound=objective)
     gap = None if solution.bound is None else abs(solution.bound - objective) / size
     faults = _faults(program, answer, settings, residuals, violations, objective, size, gap)
     status, reason = _verdict(program, answer, settings, backend, faults, gap)
@@ -199,7 +201,8 @@ def _load(program: Program, answer: Answer) -> str:
     return ""
 
 
-def _residuals(program: Program) -> tuple[dict[str, float], dict[str, float]]:
+def measure_families(program: Program) -> tuple[dict[str, float], dict[str, float]]:
+    """Worst relative residual, and worst absolute violation, of each family at the current values."""
     residuals: dict[str, float] = {}
     violations: dict[str, float] = {}
     with np.errstate(all="ignore"):

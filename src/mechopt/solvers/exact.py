@@ -48,6 +48,7 @@ class Exact(Backend):
         values = program.exact(program, program.changes(), settings)
         answer = Answer(Status.OPTIMAL, "exact algorithm", no_duals="the exact algorithm computes no prices")
         answer.primal = program.inner_values(values)
+        answer.proved = True
         answer.seconds = {"compile": 0.0, "solve": time.perf_counter() - started}
         if any(not np.all(np.isfinite(value)) for value in answer.primal.values()):
             answer.status = Status.FAILED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
@@ -58,6 +58,10 @@ class ExactRoute(Protocol):
         """Return the value of every variable by name, in physical units."""
 
 
+Guard = Callable[["Program", str, Term | cp.Expression], None]
+"""Raises `InvalidInput` for a constraint or objective that a form of a program is not valid for."""
+
+
 class Program:
     """An optimization program under construction or finished, which no solver has seen yet.
 
@@ -97,6 +101,7 @@ class Program:
         self._objective: cp.Expression = cp.Constant(0.0)
         self._declared: tuple[cp.Expression, dict[str, tuple[Term, ...]]] | None = None
         self._exact: ExactRoute | None = None
+        self._guard: Guard | None = None
         self._problem: cp.Problem | None = None
         self._needs: frozenset[Capability] | None = None
         self._born = time.perf_counter()
@@ -169,7 +174,15 @@ class Program:
                 f"the objective of {self.name!r} must be a scalar, got shape {expression.shape}; "
                 "sum it or take its expectation"
             )
-        self._objective, self._maximize = expression, maximize
+        before = self._maximize
+        self._maximize = maximize
+        if self._guard is not None and expression.variables():
+            try:
+                self._guard(self, "the new objective", expression)
+            except InvalidInput:
+                self._maximize = before
+                raise
+        self._objective = expression
         self._touch()
         return self
 
@@ -209,6 +222,9 @@ class Program:
                 f"argument {position} of family {family!r} is a {type(constraint).__name__}, "
                 f"not a constraint{hint}"
             )
+        if self._guard is not None:
+            for constraint in constraints:
+                self._guard(self, f"family {family!r}", constraint)
         self._families[family] = tuple(constraints)
         self._touch()
         return self
@@ -220,10 +236,19 @@ class Program:
         self._touch()
         return self
 
-    def seal(self, exact: ExactRoute | None = None) -> Self:
-        """Mark the declaration as complete: later changes are the user's, and ``exact`` is held to this form."""
+    def seal(self, exact: ExactRoute | None = None, guard: Guard | None = None) -> Self:
+        """Mark the declaration as complete: what is changed from here on is the user's.
+
+        Parameters
+        ----------
+        exact : ExactRoute, optional
+            The mechanism's own algorithm, which is held to the program in this form.
+        guard : callable, optional
+            ``guard(program, what, term)`` is asked about each constraint or objective that comes later, and
+            raises `InvalidInput` for what this form of the program is not valid for.
+        """
         self._declared = (self._objective, dict(self._families))
-        self._exact = exact
+        self._exact, self._guard = exact, guard
         self._build_seconds = time.perf_counter() - self._born
         return self
 
@@ -233,7 +258,7 @@ class Program:
         other._named, other._inner, other._scales = dict(self._named), dict(self._inner), dict(self._scales)
         other._families = {name: terms for name, terms in self._families.items() if name not in without}
         other._objective, other._maximize = self._objective, self._maximize
-        other._declared, other._exact = self._declared, self._exact
+        other._declared, other._exact, other._guard = self._declared, self._exact, self._guard
         other._build_seconds = self._build_seconds
         return other
 
@@ -255,6 +280,10 @@ class Program:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._named)
+
+    def has_variable(self, name: str) -> bool:
+        """Whether the name is a variable's, rather than an expression's."""
+        return name in self._inner
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -549,3 +578,18 @@ class Program:
         needs = sorted(self.requires()) if self._inner else []
         lines.append(f"  needs {', '.join(needs) or 'nothing'}")
         return "\n".join(lines)
+
+
+def solve(program: Program | Declarable, backend: str | None = None, **options: Any) -> Solution:
+    """Solve a program, or a mechanism's program; see `Program.solve`.
+
+    A mechanism is solved by its own ``solve``, so that its exact algorithm answers by default.
+    """
+    return program.solve(backend, **options)
+
+
+class Declarable(Protocol):
+    """Whatever has programs and can solve itself: every mechanism."""
+
+    def solve(self, backend: str | None = None, **options: Any) -> Solution:
+        """Solve on the backend of that name."""

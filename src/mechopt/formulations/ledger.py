@@ -1,0 +1,19 @@
+"""All claims of all wings, in one ledger."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from mechopt.verification.claim import Ledger
+
+
+@cache
+def ledger() -> Ledger:
+    """Return every claim of the package, wing by wing."""
+    from mechopt.formulations.screening import claims as screening
+
+    merged = Ledger()
+    for wing in (screening.LEDGER,):
+        for claim in wing:
+            merged.add(claim)
+    return merged

@@ -1,0 +1,146 @@
+"""Arithmetic of a menu of contracts: payments that make it incentive compatible, utilities, repair.
+
+A menu has one contract (quantity, payment) for each type; a type is a privacy level eps, with cost
+``unit_cost * eps * quantity``. Types are in increasing order, so the first is the cheapest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+
+__all__ = ["nearest_monotone", "payments", "rents", "utility_matrix"]
+
+FloatArray = NDArray[np.float64]
+
+
+def rents(types: ArrayLike, quantity: ArrayLike, unit_cost: float) -> FloatArray:
+    r"""Compute the utility of each type when every local upward incentive constraint binds.
+
+    .. math:: u_K = 0, \qquad u_k = u_{k+1} + c (\delta_{k+1} - \delta_k) q_{k+1}
+
+    Parameters
+    ----------
+    types : array_like, shape (n_types,)
+        Privacy levels δ (nats), strictly increasing, > 0.
+    quantity : array_like, shape (n_types,)
+        Data q of each contract (records).
+    unit_cost : float
+        Cost c (utility per nat and record), > 0.
+
+    Returns
+    -------
+    ndarray, shape (n_types,)
+        Information rents (utility); non-increasing and >= 0 if ``quantity`` is >= 0.
+
+    References
+    ----------
+    Contract paper, eqs. (33)-(39).
+
+    Examples
+    --------
+    >>> rents([1.0, 2.0, 4.0], [5.0, 3.0, 1.0], unit_cost=1.0).tolist()
+    [5.0, 2.0, 0.0]
+    """
+    types, quantity = np.asarray(types, dtype=np.float64), np.asarray(quantity, dtype=np.float64)
+    rent = np.zeros_like(types)
+    steps = types[1:] - types[:-1]
+    steps *= quantity[1:]
+    steps *= unit_cost
+    # Summed from the last type down, where the rents are small, so that small rents keep their digits.
+    np.cumsum(steps[::-1], out=rent[-2::-1])
+    return rent
+
+
+def payments(types: ArrayLike, quantity: ArrayLike, unit_cost: float) -> FloatArray:
+    r"""Cheapest payments for which every type takes the contract meant for it.
+
+    .. math:: \gamma_k = c \delta_k q_k + u_k
+
+    with the :func:`rents` u. They are incentive compatible exactly if ``quantity`` is non-increasing.
+
+    Parameters
+    ----------
+    types : array_like, shape (n_types,)
+        Privacy levels δ (nats), strictly increasing, > 0.
+    quantity : array_like, shape (n_types,)
+        Data q of each contract (records).
+    unit_cost : float
+        Cost c (utility per nat and record), > 0.
+
+    Returns
+    -------
+    ndarray, shape (n_types,)
+        Payments γ (utility).
+
+    References
+    ----------
+    Contract paper, eq. (41).
+
+    Examples
+    --------
+    >>> payments([1.0, 2.0, 4.0], [5.0, 3.0, 1.0], unit_cost=1.0).tolist()
+    [10.0, 8.0, 4.0]
+    """
+    types, quantity = np.asarray(types, dtype=np.float64), np.asarray(quantity, dtype=np.float64)
+    return unit_cost * types * quantity + rents(types, quantity, unit_cost)
+
+
+def utility_matrix(types: ArrayLike, quantity: ArrayLike, payment: ArrayLike, unit_cost: float) -> FloatArray:
+    r"""Tabulate the utility of every type from every contract.
+
+    .. math:: u_{kj} = \gamma_j - c \delta_k q_j
+
+    Parameters
+    ----------
+    types : array_like, shape (n_types,)
+        Privacy levels δ (nats).
+    quantity, payment : array_like, shape (n_contracts,)
+        The contracts (records; utility).
+    unit_cost : float
+        Cost c (utility per nat and record), > 0.
+
+    Returns
+    -------
+    ndarray, shape (n_types, n_contracts)
+        Row: the holder's true type. Column: the contract taken.
+
+    Examples
+    --------
+    >>> utility_matrix([1.0, 2.0], [5.0, 3.0], [8.0, 6.0], unit_cost=1.0).tolist()
+    [[3.0, 3.0], [-2.0, 0.0]]
+    """
+    types, quantity = np.asarray(types, dtype=np.float64), np.asarray(quantity, dtype=np.float64)
+    matrix: FloatArray = np.asarray(payment, dtype=np.float64) - unit_cost * np.multiply.outer(
+        types, quantity
+    )
+    return matrix
+
+
+def nearest_monotone(quantity: ArrayLike, weights: ArrayLike) -> FloatArray:
+    r"""Non-increasing, non-negative quantities nearest to the given ones.
+
+    .. math:: \min_x \sum_k w_k (x_k - q_k)^2 \quad \text{s.t.} \quad x_1 \ge \dots \ge x_K \ge 0
+
+    Parameters
+    ----------
+    quantity : array_like, shape (n_types,)
+        Data of each contract (records), as a solver returned it.
+    weights : array_like, shape (n_types,)
+        Weights w > 0, usually the probabilities of the types.
+
+    Returns
+    -------
+    ndarray, shape (n_types,)
+        The repaired quantities (records).
+
+    Examples
+    --------
+    >>> nearest_monotone([4.0, 1.0, 3.0, -1.0], [0.25, 0.25, 0.25, 0.25]).tolist()
+    [4.0, 2.0, 2.0, 0.0]
+    """
+    quantity, weights = np.asarray(quantity, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    monotone: FloatArray = isotonic_regression(quantity, weights=weights, increasing=False).x
+    # Clipping afterwards is exact: the bound only flattens a tail.
+    return np.maximum(monotone, 0.0)

@@ -1,0 +1,459 @@
+"""The screening contract: buying data from holders whose privacy level is private."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mechopt.formulations.functions import ConcaveFunction, LogGain
+from mechopt.formulations.screening import closed_form as oracle
+from mechopt.formulations.screening import exact, menus
+from mechopt.formulations.screening.program import Form, declare
+from mechopt.solvers import certify
+from mechopt.solvers.backend import DEFAULT_TOLERANCE, Settings, get_backend
+from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.program import OnFailure, Program
+from mechopt.solvers.solution import Solution, Status
+from mechopt.verification.audit import Audit, Deviation, audit_choices, audit_deviations
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+
+ALL_PAIRS_LIMIT = 2000
+"""Types up to which an audit compares every type with every contract; beyond, neighbours and monotonicity."""
+
+BASE_FAMILIES = ("ic", "ic_up", "ic_down", "ir", "monotone", certify.DOMAIN)
+
+
+@dataclass(frozen=True, eq=False)
+class ScreeningContract:
+    r"""Menu of contracts (quantity of data, payment) for holders whose privacy level is their private type.
+
+    One demander buys data from holders. A holder with privacy level ``eps`` bears the cost
+    ``unit_cost * eps * q`` for ``q`` records, and the demander gains ``gain(eps * q)`` from them. The demander
+    knows only the distribution of types, and posts one contract for each; holders choose.
+
+    Parameters
+    ----------
+    types : array, shape (n_types,)
+        Privacy levels, in nats, strictly increasing, > 0. Low types are the efficient ones.
+    probs : array, shape (n_types,), optional
+        Probability of each type, > 0, summing to 1. Default: all equal.
+    gain : ConcaveFunction
+        The demander's gain from ``eps * q``, in utility.
+    unit_cost : float
+        A holder's cost per record and unit of privacy level, in utility, > 0.
+
+    Raises
+    ------
+    InvalidInput
+        If an argument breaks its rule; the message names it, the index, the value and the rule.
+
+    References
+    ----------
+    Contract paper, sections II and IV; equations (32)-(42).
+
+    Examples
+    --------
+    >>> import numpy as np, mechopt as mo
+    >>> contract = mo.ScreeningContract(types=np.linspace(0.05, 0.2, 4), gain=mo.LogGain(weight=100, scale=2))
+    >>> menu = contract.solve()
+    >>> menu["quantity"].round(3).tolist()
+    [1990.0, 661.667, 396.667, 283.095]
+    >>> bool(contract.closed_form().valid), menu.backend
+    (True, 'exact')
+    """
+
+    types: Array
+    probs: Array = None  # type: ignore[assignment]  # filled in below
+    gain: ConcaveFunction = field(default_factory=lambda: LogGain(weight=100.0, scale=2.0))
+    unit_cost: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "types", _check_types(self.types))
+        object.__setattr__(self, "probs", _check_probs(self.probs, self.types.size))
+        if not isinstance(self.gain, ConcaveFunction):
+            raise InvalidInput(
+                f"gain must be a ConcaveFunction such as mo.LogGain(weight=100, scale=2), got {self.gain!r}"
+            )
+        cost = self.unit_cost
+        if isinstance(cost, bool) or not np.isscalar(cost) or not (np.isfinite(cost) and cost > 0):
+            raise InvalidInput(f"unit_cost must be a finite number > 0, got {cost!r}")
+        object.__setattr__(self, "unit_cost", float(cost))
+
+    @property
+    def n_types(self) -> int:
+        """Number of types, K."""
+        return int(self.types.size)
+
+    @cached_property
+    def cum_probs(self) -> Array:
+        """Probability of a type no higher than each, shape (n_types,)."""
+        return np.cumsum(self.probs)
+
+    @cached_property
+    def virtual_type(self) -> Array:
+        """Privacy level plus the rent that it forces on all lower types, shape (n_types,), in nats.
+
+        ``types[k] + cum_probs[k-1] / probs[k] * (types[k] - types[k-1])``.
+        """
+        return self.types + self._hazard
+
+    @cached_property
+    def _hazard(self) -> Array:
+        below = np.concatenate([[0.0], self.cum_probs[:-1]])
+        return below / self.probs * np.diff(self.types, prepend=self.types[0])
+
+    @property
+    def virtual_cost(self) -> Array:
+        """``unit_cost * virtual_type``: the demander's marginal cost of a record, information rent included."""
+        return self.unit_cost * self.virtual_type
+
+    def scales(self) -> tuple[float, float]:
+        """Typical size of ``eps * q`` and of money: those of the first best, or of the gain if nobody trades."""
+        data = float(self.gain.inverse_derivative(self.unit_cost))
+        if not (np.isfinite(data) and data > 0):
+            data = self.gain.natural_scale
+        money = abs(float(self.gain(data)))
+        return data, money if np.isfinite(money) and money > 0 else 1.0
+
+    # ------------------------------------------------------------------ answers
+
+    def program(self, form: Form = "reduced", *, force: bool = False) -> Program:
+        r"""Declare the optimization program, to be solved as it is or changed first.
+
+        .. math:: \max \sum_k p_k \bigl( G(\delta_k q_k) - \gamma_k \bigr) \quad
+                  \text{s.t. IC, IR, } q \ge 0.
+
+        Parameters
+        ----------
+        form : {"reduced", "local-monotone", "local", "full"}
+            Which constraints stand for IC and IR. ``full`` has families ``ic`` (see `ic_pairs`) and ``ir``;
+            ``local`` has ``ic_up``, ``ic_down``, ``ir``; ``local-monotone`` has ``ic_up``, ``monotone``, ``ir``;
+            ``reduced`` has ``monotone`` alone, with payments eliminated. The last two refuse constraints that
+            reward higher payments.
+        force : bool
+            Build the full form even with more than 500 types.
+
+        Returns
+        -------
+        Program
+            With ``quantity``, ``payment``, ``rent``, ``expected_payment``, ``expected_gain``.
+        """
+        return declare(self, form, force=force)
+
+    def solve(
+        self,
+        backend: str | None = None,
+        *,
+        form: Form = "reduced",
+        tolerance: float | None = None,
+        time_limit: float | None = None,
+        verbose: bool = False,
+        on_failure: OnFailure = "raise",
+        **options: Any,
+    ) -> Solution:
+        """Design the menu: by the exact algorithm, or on the backend of that name.
+
+        Parameters
+        ----------
+        backend : str, optional
+            Default ``"exact"``, which needs no program at all.
+        form : str
+            Form of the program for other backends; see `program`.
+        tolerance, time_limit, verbose, on_failure, **options
+            See `Program.solve`.
+
+        Returns
+        -------
+        Solution
+            ``quantity``, ``payment``, ``rent`` of shape (n_types,); ``objective`` is the demander's expected
+            utility per holder.
+        """
+        if backend is None or backend == "exact":
+            Settings(tolerance or DEFAULT_TOLERANCE, time_limit, verbose, options)  # same rules as elsewhere
+            if options:
+                raise InvalidInput(f"backend 'exact' has no options, got {', '.join(options)}")
+            return self._solve_exactly(tolerance or DEFAULT_TOLERANCE)
+        program = self.program(form)
+        return program.solve(
+            backend,
+            tolerance=tolerance,
+            time_limit=time_limit,
+            verbose=verbose,
+            on_failure=on_failure,
+            **options,
+        )
+
+    def _solve_exactly(self, tolerance: float) -> Solution:
+        started = time.perf_counter()
+        menu = exact.solve_exact(self.types, self.probs, self.gain, self.unit_cost)
+        solved = time.perf_counter()
+        pools = [(int(start), int(stop)) for start, stop in menu.pools]
+        solution = self._as_solution(menu.quantity, menu.payment, tolerance)
+        return solution.replace(
+            reason="exact algorithm" + ("" if menu.regular else f", {len(pools)} pools of types ironed"),
+            backend="exact",
+            version=get_backend("exact").version(),
+            bound=solution.objective,
+            gap=0.0,
+            seconds={
+                "build": 0.0,
+                "compile": 0.0,
+                "solve": solved - started,
+                "check": time.perf_counter() - solved,
+            },
+            no_duals="the exact algorithm computes no prices",
+            extra={"pools": pools, "n_excluded": int(menu.n_excluded), "regular": bool(menu.regular)},
+        )
+
+    def _as_solution(self, quantity: Array, payment: Array, tolerance: float) -> Solution:
+        """Record of a menu with residuals of its own; status by these."""
+        rent = payment - self.unit_cost * self.types * quantity
+        values = {"quantity": quantity, "payment": payment, "rent": rent}
+        values["expected_payment"] = np.asarray(self.probs @ payment)
+        values["expected_gain"] = np.asarray(self.probs @ self.gain(self.types * quantity))
+        for value in values.values():
+            value.setflags(write=False)
+        violations = {
+            "ic": max(d.gain for d in self._neighbour_deviations(quantity, payment)),
+            "ir": float(np.max(-rent)),
+            certify.DOMAIN: float(np.max(-quantity)),
+        }
+        violations = {name: max(0.0, value) for name, value in violations.items()}
+        money = max(float(np.max(np.abs(payment))), np.finfo(float).tiny)
+        data = max(float(np.max(np.abs(quantity))), np.finfo(float).tiny)
+        residuals = {n: v / (data if n == certify.DOMAIN else money) for n, v in violations.items()}
+        kept = all(residual <= tolerance for residual in residuals.values())
+        return Solution(
+            status=Status.OPTIMAL if kept else Status.INACCURATE,
+            reason="",
+            backend="",
+            objective=float(values["expected_gain"] - values["expected_payment"]),
+            values=values,
+            residuals=residuals,
+            violations=violations,
+            tolerance=tolerance,
+            program="screening contract",
+            sense="maximize",
+        )
+
+    def closed_form(self) -> oracle.ClosedForm:
+        """Return the closed form: equation (42), generalised to any probabilities and gains.
+
+        Returns
+        -------
+        ClosedForm
+            ``quantity``, ``payment``, ``rent``, ``objective``, and ``valid`` with the ``reason`` if it is not
+            the optimum: the formula is optimal only where it comes out non-increasing.
+        """
+        return oracle.closed_form(self.types, self.probs, self.gain, self.unit_cost)
+
+    def audit(self, menu: Any) -> Audit:
+        """Check a menu by the definition: who would choose whose contract, or stay out, and gain what?
+
+        Parameters
+        ----------
+        menu : mapping with ``quantity`` and ``payment``, each of shape (n_types,)
+            A solution, a closed form, or a dict.
+
+        Returns
+        -------
+        Audit
+            Over all pairs of types up to 2000 types; beyond, over neighbours, which by single crossing is enough
+            when quantities fall, together with a check that they do.
+        """
+        quantity, payment = self._read(menu)
+        if self.n_types <= ALL_PAIRS_LIMIT:
+            table = menus.utility_matrix(self.types, quantity, payment, self.unit_cost)
+            return audit_choices(table, scale=float(np.max(np.abs(payment))))
+        rent = payment - self.unit_cost * self.types * quantity
+        lowest = int(np.argmin(rent))
+        return audit_deviations(
+            [*self._neighbour_deviations(quantity, payment), Deviation(lowest, None, float(-rent[lowest]))],
+            scale=float(np.max(np.abs(payment))),
+            method="neighbours" + ("" if np.all(np.diff(quantity) <= 0) else "; quantities are not monotone"),
+        )
+
+    def _neighbour_deviations(self, quantity: Array, payment: Array) -> list[Deviation]:
+        """Best deviation to the next higher type, and to the next lower one; not those to oneself."""
+        if self.n_types == 1:
+            return [Deviation(0, 0, 0.0)]
+        cost = self.unit_cost * self.types
+        rise, more = np.diff(payment), np.diff(quantity)
+        up, down = rise - cost[:-1] * more, cost[1:] * more - rise
+        k, j = int(np.argmax(up)), int(np.argmax(down))
+        return [Deviation(k, k + 1, float(up[k])), Deviation(j + 1, j, float(down[j]))]
+
+    def repair(self, menu: Any, *, program: Program | None = None) -> Solution:
+        """Make an approximate menu exactly incentive compatible and individually rational.
+
+        Quantities are replaced by the nearest non-increasing, nonnegative ones (least squares, weighted by
+        ``probs``), payments by the least ones that make them incentive compatible, equation (41).
+
+        Parameters
+        ----------
+        menu : Solution, or mapping with ``quantity``
+            What a solver returned.
+        program : Program, optional
+            The program it was solved on. Needed to check families that were added to the contract's own.
+
+        Returns
+        -------
+        Solution
+            The repaired menu. ``extra["objective_lost"]`` is what the repair costs the demander (negative if it
+            gains, which happens when the menu gave needless rents); the bound is kept, and the status is
+            ``optimal`` if the repaired objective is within the tolerance of it.
+        """
+        quantity, _ = self._read(menu, payment=False)
+        quantity = menus.nearest_monotone(quantity, self.probs)
+        payment = menus.payments(self.types, quantity, self.unit_cost)
+        before = menu if isinstance(menu, Solution) else None
+        tolerance = before.tolerance if before else DEFAULT_TOLERANCE
+        solution = self._as_solution(quantity, payment, tolerance)
+        if before is None:
+            return solution.replace(
+                status=Status.INACCURATE, reason="repaired; nothing is known of the optimum", backend="repair"
+            )
+        size = float(values_size(solution))
+        gap = None if before.bound is None else abs(before.bound - solution.objective) / size
+        own = [name for name in before.residuals if name not in BASE_FAMILIES]
+        changes: dict[str, Any] = {}
+        reason = "repaired"
+        if own and program is None:
+            reason += f"; not checked again: {', '.join(own)} (pass program=)"
+        elif own and program is not None:
+            residuals, violations = self._remeasure(program, quantity, payment)
+            changes = {"residuals": residuals, "violations": violations}
+            broken = [name for name in own if residuals[name] > tolerance]
+            if broken:
+                solution = solution.replace(status=Status.INACCURATE)
+                reason += f"; violates {', '.join(broken)}"
+        if gap is None or gap > tolerance or (own and program is None):
+            solution = solution.replace(status=Status.INACCURATE)
+            reason += "" if gap is None else f"; relative gap to the bound {gap:.1e}"
+        return solution.replace(
+            **changes,
+            reason=reason + (f"; {before.reason}" if before.reason else ""),
+            backend=before.backend,
+            version=before.version,
+            bound=before.bound,
+            gap=gap,
+            duals=before.duals,
+            no_duals=before.no_duals,
+            seconds=before.seconds,
+            options=before.options,
+            program=before.program,
+            extra={**before.extra, "objective_lost": before.objective - solution.objective},
+        )
+
+    def _remeasure(
+        self, program: Program, quantity: Array, payment: Array
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        values = {"quantity": quantity, "payment": payment}
+        program.set_values({name: value for name, value in values.items() if program.has_variable(name)})
+        return certify.measure_families(program)
+
+    def _read(self, menu: Any, payment: bool = True) -> tuple[Array, Array]:
+        arrays = []
+        for name in ("quantity", "payment") if payment else ("quantity",):
+            try:
+                value = menu[name] if hasattr(menu, "__getitem__") else getattr(menu, name)
+            except (KeyError, AttributeError):
+                raise InvalidInput(f"a menu needs {name!r}, one entry a type; got {type(menu).__name__}") from None
+            array = np.asarray(value, dtype=float)
+            if array.shape != self.types.shape or not np.all(np.isfinite(array)):
+                raise InvalidInput(
+                    f"{name} must be finite with shape {self.types.shape}, one entry a type; "
+                    f"got shape {array.shape}"
+                )
+            arrays.append(array)
+        return arrays[0], arrays[-1]
+
+    def plot(self, kind: str = "menu", menu: Any = None) -> Figure:
+        """Draw the menu against the types.
+
+        Parameters
+        ----------
+        kind : {"menu", "rents"}
+            Quantities and payments, or rents beside virtual and true cost.
+        menu : mapping, optional
+            What to draw; by default the exact optimum.
+        """
+        from mechopt.formulations.screening import figures
+
+        return figures.plot_contract(self, self.solve() if menu is None else menu, kind)
+
+
+def values_size(solution: Solution) -> float:
+    """Size of the terms of a contract's objective."""
+    return abs(float(solution["expected_gain"])) + abs(float(solution["expected_payment"])) or 1.0
+
+
+def _check_types(types: ArrayLike) -> Array:
+    array = _floats(types, "types")
+    if array.size == 0:
+        raise InvalidInput("types is empty; give at least one privacy level > 0")
+    _all_finite(array, "types")
+    if np.any(array <= 0):
+        index = int(np.argmax(array <= 0))
+        raise InvalidInput(
+            f"types[{index}] = {array[index]:g} must be > 0: a holder without privacy cost would sell without end"
+        )
+    falls = np.diff(array) <= 0
+    if np.any(falls):
+        index = int(np.argmax(falls)) + 1
+        if array[index] == array[index - 1]:
+            raise InvalidInput(
+                f"types[{index}] = types[{index - 1}] = {array[index]:g}; merge equal types and add their probs"
+            )
+        raise InvalidInput(
+            f"types must be strictly increasing, but types[{index}] = {array[index]:g} follows "
+            f"{array[index - 1]:g}; sort them, and the probs with them"
+        )
+    return array
+
+
+def _check_probs(probs: ArrayLike | None, n_types: int) -> Array:
+    if probs is None:
+        array = np.full(n_types, 1.0 / n_types)
+        array.setflags(write=False)
+        return array
+    array = _floats(probs, "probs")
+    if array.size != n_types:
+        raise InvalidInput(f"probs has {array.size} entries for {n_types} types; give one for each type")
+    _all_finite(array, "probs")
+    if np.any(array < 0):
+        index = int(np.argmax(array < 0))
+        raise InvalidInput(f"probs[{index}] = {array[index]:g} is negative")
+    if np.any(array == 0):
+        index = int(np.argmax(array == 0))
+        raise InvalidInput(f"probs[{index}] is 0; drop or merge types of probability zero")
+    total = float(array.sum())
+    if abs(total - 1.0) > 1e-9:
+        raise InvalidInput(f"probs must sum to 1, but they sum to {total:.12g}; divide them by their sum")
+    return array
+
+
+def _floats(value: ArrayLike, name: str) -> Array:
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{name} must be numbers, got {value!r}: {error}") from None
+    if array.ndim != 1:
+        raise InvalidInput(f"{name} must be one-dimensional, got shape {array.shape}")
+    array.setflags(write=False)
+    return array
+
+
+def _all_finite(array: Array, name: str) -> None:
+    if not np.all(np.isfinite(array)):
+        index = int(np.argmax(~np.isfinite(array)))
+        raise InvalidInput(f"{name}[{index}] is {array[index]}; every entry must be a finite number")

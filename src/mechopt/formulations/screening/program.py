@@ -1,0 +1,233 @@
+r"""The declared programs of the screening contract.
+
+All forms maximise the demander's expected utility per holder,
+
+.. math:: \max \sum_k p_k \bigl( G(\delta_k q_k) - \gamma_k \bigr),
+
+over ``quantity`` q >= 0 and ``payment`` γ, and differ in the constraints (u_k = γ_k - c δ_k q_k is the rent):
+
+==================  ==========================================================================================
+``full``            ``ic``: u_k >= γ_j - c δ_k q_j for all j != k;  ``ir``: u_k >= 0
+``local``           ``ic_up`` (k against k+1), ``ic_down`` (k+1 against k), ``ir``
+``local-monotone``  ``ic_up``, ``monotone``: q_k >= q_{k+1}, ``ir`` of the highest type only
+``reduced``         q alone: payments eliminated by the envelope formula, ``monotone``
+==================  ==========================================================================================
+
+``full`` and ``local`` are equivalent by single crossing, whatever is added to them. The other two have the same
+optimum as long as nothing rewards higher payments; they refuse what does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mechopt.formulations.screening import exact
+from mechopt.solvers.backend import Settings
+from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.program import Changes, Program
+from mechopt.solvers.terms import Complementarity, Hypograph, Term
+
+if TYPE_CHECKING:
+    from mechopt.formulations.screening.model import ScreeningContract
+
+Form = Literal["full", "local", "local-monotone", "reduced"]
+FORMS: tuple[str, ...] = get_args(Form)
+
+FULL_FORM_LIMIT = 500
+"""Types above which the full form, with its K(K-1) rows, is only built when forced."""
+
+
+def ic_pairs(n_types: int) -> NDArray[np.intp]:
+    """Row by row, which pair the family ``ic`` of the full form is about.
+
+    Returns
+    -------
+    array, shape (n_types * (n_types - 1), 2)
+        Row ``i`` says that type ``[i, 0]`` does not gain by choosing the contract of type ``[i, 1]``.
+    """
+    agent, choice = np.nonzero(~np.eye(n_types, dtype=bool))
+    return np.column_stack([agent, choice])
+
+
+def declare(contract: ScreeningContract, form: str = "reduced", *, force: bool = False) -> Program:
+    """Declare the contract's program; see `ScreeningContract.program`."""
+    if form not in FORMS:
+        raise InvalidInput(f"form must be one of {', '.join(map(repr, FORMS))}, got {form!r}")
+    n_types = contract.n_types
+    if form == "full" and n_types > FULL_FORM_LIMIT and not force:
+        raise InvalidInput(
+            f"form='full' with {n_types} types has {n_types * (n_types - 1)} incentive rows, and conic solvers "
+            f"lose accuracy beyond a few hundred types; use form='local' (equivalent) or 'reduced', "
+            "or pass force=True"
+        )
+    # In these units every type's first best is 1 inside, while quantities themselves span orders of magnitude.
+    data_scale, money_scale = contract.scales()
+    program = Program(f"screening contract ({form})", objective_scale=money_scale)
+    quantity = program.variable("quantity", n_types, nonneg=True, scale=data_scale / contract.types)
+    if form == "reduced":
+        _declare_reduced(contract, program, quantity)
+    else:
+        _declare_menu(contract, program, quantity, form, money_scale)
+    guard = None if form in ("full", "local") else _refuse_rewards(form)
+    return program.seal(exact=ExactContract(contract), guard=guard)
+
+
+def _declare_menu(
+    contract: ScreeningContract, program: Program, quantity: cp.Expression, form: str, money_scale: float
+) -> None:
+    types, cost = contract.types, contract.unit_cost
+    payment = program.variable("payment", contract.n_types, scale=money_scale)
+    rent = program.define("rent", payment - cp.multiply(cost * types, quantity))
+    expected = program.define("expected_payment", contract.probs @ payment)
+    _name_gain(contract, program, quantity, expected)
+    if form == "full":
+        pairs = ic_pairs(contract.n_types)
+        temptation = _pick(pairs[:, 1], contract.n_types) @ payment - (
+            _pick(pairs[:, 1], contract.n_types, cost * types[pairs[:, 0]]) @ quantity
+        )
+        program.add("ic", temptation <= _pick(pairs[:, 0], contract.n_types) @ rent)
+        program.add("ir", rent >= 0)
+        return
+    if contract.n_types > 1:
+        lower, upper = slice(None, -1), slice(1, None)
+        program.add("ic_up", payment[upper] - cp.multiply(cost * types[lower], quantity[upper]) <= rent[lower])
+        if form == "local":
+            down = payment[lower] - cp.multiply(cost * types[upper], quantity[lower])
+            program.add("ic_down", down <= rent[upper])
+        else:
+            program.add("monotone", quantity[upper] <= quantity[lower])
+    program.add("ir", rent >= 0 if form == "local" else rent[-1:] >= 0)
+
+
+def _declare_reduced(contract: ScreeningContract, program: Program, quantity: cp.Expression) -> None:
+    types, cost, n_types = contract.types, contract.unit_cost, contract.n_types
+    if n_types > 1:
+        step = cp.multiply(cost * np.diff(types), quantity[1:])
+        rent = cp.hstack([cp.cumsum(step[::-1])[::-1], cp.Constant(np.zeros(1))])
+    else:
+        rent = cp.Constant(np.zeros(1))
+    payment = program.define("payment", cp.multiply(cost * types, quantity) + rent)
+    program.define("rent", rent)
+    # p @ payment, summed by hand: one weight a type instead of a cumulated sum.
+    expected = program.define("expected_payment", (contract.probs * contract.virtual_cost) @ quantity)
+    _name_gain(contract, program, quantity, expected)
+    if n_types > 1:
+        program.add("monotone", quantity[1:] <= quantity[:-1])
+    assert payment.shape == (n_types,)
+
+
+def _name_gain(
+    contract: ScreeningContract, program: Program, quantity: cp.Expression, expected_payment: cp.Expression
+) -> None:
+    gain = contract.gain.expression(cp.multiply(contract.types, quantity))
+    expected_gain = program.define("expected_gain", contract.probs @ gain)
+    program.maximize(expected_gain - expected_payment)
+
+
+def _pick(columns: Any, n_columns: int, weights: Any = None) -> sp.csr_array:
+    """Sparse matrix whose row ``i`` picks entry ``columns[i]``, times ``weights[i]``."""
+    rows = np.arange(len(columns))
+    values = np.ones(len(columns)) if weights is None else weights
+    return sp.csr_array((values, (rows, columns)), shape=(len(columns), n_columns))
+
+
+def _refuse_rewards(form: str) -> Any:
+    """Guard of the forms in which payments sit at their minimum: nothing may push them up.
+
+    A constraint is safe if raising payments makes it harder to meet. Its slope in the payments is read off with
+    the payments replaced by a free variable.
+    """
+
+    def guard(program: Program, what: str, term: Term | cp.Expression) -> None:
+        fresh = cp.Variable(program["payment"].shape)
+        parts = _parts(term, program.sense)
+        for part in parts:
+            slope = _payment_slope(program, part, fresh)
+            if slope is None:
+                problem = "is not affine in the payments, so that its direction cannot be seen"
+            elif np.any(slope < 0):
+                problem = "rewards higher payments"
+            else:
+                continue
+            raise InvalidInput(
+                f"{what} {problem}; form={form!r} keeps payments at the least that is incentive compatible: "
+                "use form='local' (or 'full')"
+            )
+
+    return guard
+
+
+def _parts(term: Term | cp.Expression, sense: str) -> list[cp.Expression]:
+    """Expressions that must not fall when payments rise."""
+    if isinstance(term, cp.Expression):
+        return [-term if sense == "maximize" else term]
+    if isinstance(term, Hypograph):
+        return [term.t, -term.x]
+    if isinstance(term, Complementarity):
+        return [term.a, -term.a, term.b, -term.b]
+    name = type(term).__name__
+    if name == "Inequality":
+        return [term.args[0] - term.args[1]]
+    if name == "NonPos":
+        return [term.args[0]]
+    if name == "NonNeg":
+        return [-term.args[0]]
+    return [sign * argument for argument in term.args for sign in (1, -1)]
+
+
+def _payment_slope(program: Program, part: cp.Expression, fresh: cp.Variable) -> NDArray[np.float64] | None:
+    """Derivative of an expression in the payments, all else fixed; None if it is not affine in them."""
+    payment, probs_weighted, rent = (program[name] for name in ("payment", "expected_payment", "rent"))
+    contract = program.exact.contract  # type: ignore[union-attr]
+    stand_in = {
+        id(payment): fresh,
+        id(rent): fresh,
+        id(probs_weighted): contract.probs @ fresh,
+    }
+    for variable in part.variables():
+        stand_in.setdefault(id(variable), cp.Constant(np.ones(variable.shape)))
+    replaced = _substitute(part, stand_in)
+    if not replaced.variables():
+        return np.zeros(1)
+    if not replaced.is_affine():
+        return None
+    fresh.save_value(np.zeros(fresh.shape))  # the gradient of an affine expression is the same everywhere
+    return np.asarray(replaced.grad[fresh].todense())
+
+
+def _substitute(expression: cp.Expression, stand_in: dict[int, cp.Expression]) -> cp.Expression:
+    """Copy of an expression with some of its nodes replaced: the outermost ones that are listed."""
+    if id(expression) in stand_in:
+        return stand_in[id(expression)]
+    if not expression.args:
+        return expression
+    arguments = [_substitute(argument, stand_in) for argument in expression.args]
+    if all(new is old for new, old in zip(arguments, expression.args, strict=True)):
+        return expression
+    return expression.copy(arguments)
+
+
+class ExactContract:
+    """The exact algorithm, for a program that is as the contract declared it."""
+
+    def __init__(self, contract: ScreeningContract) -> None:
+        self.contract = contract
+
+    def refuses(self, program: Program, changes: Changes) -> tuple[str, ...]:
+        """It prices nothing that the contract did not declare."""
+        return (*changes.added, *changes.dropped, *(("objective",) if changes.objective else ()))
+
+    def __call__(self, program: Program, changes: Changes, settings: Settings) -> dict[str, Any]:
+        """Values of the program's variables."""
+        menu = exact.solve_exact(
+            self.contract.types, self.contract.probs, self.contract.gain, self.contract.unit_cost
+        )
+        values = {"quantity": menu.quantity}
+        if "ir" in program.families:
+            values["payment"] = menu.payment
+        return values

@@ -1,0 +1,233 @@
+"""HiGHS, SCIP and POUNCE as Pyomo calls them."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mechopt.solvers.backend import Answer, Backend, Capability, Settings
+from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.pyomo.translate import Translation, unsupported
+from mechopt.solvers.solution import Status
+
+if TYPE_CHECKING:
+    from mechopt.solvers.program import Program
+
+CONVEX = frozenset({Capability.LP, Capability.QP, Capability.SOC, Capability.EXP, Capability.POW})
+
+
+@dataclass
+class Outcome:
+    """What one run of a solver says; values are left in the model."""
+
+    status: Status
+    reason: str
+    point: bool = False
+    objective: float = float("nan")
+    bound: float | None = None
+    prices: Any = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class ThroughPyomo(Backend):
+    """A solver that Pyomo translates for and calls."""
+
+    def lacks(self, program: Program) -> tuple[str, ...]:
+        """See `Backend.lacks`; names also the atoms that the translation does not know."""
+        return super().lacks(program) or unsupported(program)
+
+    def option_names(self) -> frozenset[str]:
+        """Options that the solver knows."""
+        raise NotImplementedError
+
+    def run(self, translation: Translation, settings: Settings, limit: float | None) -> Outcome:
+        """Solve the model; ``limit`` is what remains of the time limit."""
+        raise NotImplementedError
+
+    def solve(self, program: Program, settings: Settings) -> Answer:
+        """See `Backend.solve`."""
+        unknown = sorted(set(settings.options) - self.option_names()) if settings.options else []
+        if unknown:
+            raise InvalidInput(
+                f"backend {self.name!r} has no option {', '.join(map(repr, unknown))}; "
+                f"it has {', '.join(sorted(self.option_names()))}"
+            )
+        started = time.perf_counter()
+        with _quiet(settings.verbose):
+            translation = Translation(program)
+            compiled = time.perf_counter()
+            outcome = self._attempt(translation, settings, _Clock(settings.time_limit, started))
+        seconds = {"compile": compiled - started, "solve": time.perf_counter() - compiled}
+        answer = Answer(outcome.status, outcome.reason, seconds=seconds, extra=outcome.extra)
+        if not self.duals:
+            answer.no_duals = f"backend {self.name!r} computes no prices"
+        elif translation.pairs:
+            answer.no_duals = "programs with complementarity pairs have no shadow prices"
+        if not outcome.point:
+            return answer
+        answer.primal = translation.primal()
+        answer.objective = program.physical(outcome.objective)
+        if outcome.bound is not None and np.isfinite(outcome.bound):
+            answer.bound = program.physical(outcome.bound)
+        if self.duals and not translation.pairs and outcome.prices is not None:
+            answer.dual = translation.duals(outcome.prices)
+        return answer
+
+    def _attempt(self, translation: Translation, settings: Settings, clock: _Clock) -> Outcome:
+        if translation.contradiction:
+            return Outcome(Status.INFEASIBLE, "a row without variables is false")
+        limit = clock.left()
+        if limit is not None and limit <= 0:
+            return Outcome(Status.LIMIT, "the time limit went into building the model")
+        return self.run(translation, settings, limit)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """What is left of a time limit."""
+
+    limit: float | None
+    started: float
+
+    def left(self) -> float | None:
+        return None if self.limit is None else self.limit - (time.perf_counter() - self.started)
+
+
+@contextmanager
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Keep Pyomo's own log down; what its solvers print, it captures."""
+    logger = logging.getLogger("pyomo")
+    level = logger.level
+    if not verbose:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+# ------------------------------------------------------------------ Pyomo's newer interface: HiGHS and SCIP
+
+
+def _call(solver: Any, model: Any, settings: Settings, limit: float | None, options: dict[str, Any]) -> Outcome:
+    """Run a solver of ``pyomo.contrib.solver`` and load its point."""
+    results = solver.solve(
+        model,
+        tee=settings.verbose,
+        time_limit=limit,
+        solver_options=options,
+        load_solutions=False,
+        raise_exception_on_nonoptimal_result=False,
+    )
+    ended = results.termination_condition.name
+    if ended == "interrupted":
+        raise KeyboardInterrupt
+    outcome = Outcome(ENDED.get(ended, Status.FAILED), ended)
+    if results.incumbent_objective is not None and results.solution_status.name in ("optimal", "feasible"):
+        results.solution_loader.load_vars()
+        outcome.point = True
+        outcome.objective = float(results.incumbent_objective)
+    outcome.bound = results.objective_bound
+    outcome.extra = {"nodes": int(n) for key, n in results.extra_info.items() if key in ("NNodes", "mip_node_count")}
+    outcome.prices = results.solution_loader
+    return outcome
+
+
+ENDED = {
+    "convergenceCriteriaSatisfied": Status.OPTIMAL,
+    "provenInfeasible": Status.INFEASIBLE,
+    "unbounded": Status.UNBOUNDED,
+    "infeasibleOrUnbounded": Status.FAILED,
+    "maxTimeLimit": Status.LIMIT,
+    "iterationLimit": Status.LIMIT,
+    "objectiveLimit": Status.LIMIT,
+}
+"""Pyomo's termination conditions."""
+
+
+def _told_apart(outcome: Outcome, model: Any, again: Callable[[], Outcome]) -> Outcome:
+    """Infeasible or unbounded? Solve without the objective to know."""
+    if outcome.reason != "infeasibleOrUnbounded":
+        return outcome
+    expression = model.objective.expr
+    model.objective.expr = 0.0
+    bare = again()
+    model.objective.expr = expression
+    if bare.status is Status.OPTIMAL:
+        return Outcome(Status.UNBOUNDED, "feasible, and the objective improves without end")
+    return Outcome(bare.status, bare.reason)
+
+
+class PyomoHighs(ThroughPyomo):
+    """HiGHS as Pyomo calls it; `highspy` is the direct and faster route."""
+
+    name = "pyomo:highs"
+    capabilities = frozenset({Capability.LP, Capability.QP, Capability.MIP})
+    without_integers = frozenset({Capability.QP})
+    rank = 71
+    modules = ("pyomo", "highspy")
+    distribution = "highspy"
+    licence = "MIT"
+
+    def option_names(self) -> frozenset[str]:
+        """See `ThroughPyomo.option_names`."""
+        import highspy
+
+        return frozenset(n for n in dir(highspy.HighsOptions()) if not n.startswith("_"))
+
+    def run(self, translation: Translation, settings: Settings, limit: float | None) -> Outcome:
+        """See `ThroughPyomo.run`."""
+        from pyomo.contrib.solver.solvers.highs import Highs
+
+        accuracy = float(np.clip(1e-2 * settings.tolerance, 1e-10, 1e-7))
+        options: dict[str, Any] = {
+            "primal_feasibility_tolerance": accuracy,
+            "dual_feasibility_tolerance": accuracy,
+            "mip_feasibility_tolerance": accuracy,
+            # HiGHS's default gap of 1e-4 returns a wrong graph on sharing markets.
+            "mip_rel_gap": 0.0,
+            "mip_abs_gap": 0.0,
+        } | dict(settings.options)
+        model = translation.model
+        outcome = _call(Highs(), model, settings, limit, options)
+        outcome = _told_apart(outcome, model, lambda: _call(Highs(), model, settings, limit, options))
+        integers = Capability.MIP in translation.program.requires()
+        if not integers:
+            outcome.bound = None  # Pyomo repeats the objective there
+        prices = outcome.prices.get_duals() if outcome.point and not integers else None
+        outcome.prices = prices
+        return outcome
+
+
+class PyomoScip(ThroughPyomo):
+    """SCIP: global answers to nonconvex, mixed-integer and equilibrium programs, by branch and bound.
+
+    Complementarity pairs whose two sides have finite bounds become disjunctions with a big constant from these
+    bounds; the others become special ordered sets, on which SCIP branches and which need no bound.
+    """
+
+    name = "pyomo:scip"
+    capabilities = CONVEX | {Capability.MIP, Capability.NLP, Capability.COMP}
+    rank = 70
+    globally = True
+    duals = False
+    modules = ("pyomo", "pyscipopt")
+    distribution = "pyscipopt"
+    licence = "Apache-2.0"
+    install = "pip install 'mechopt[minlp]'"
+
+    def run(self, translation: Translation, settings: Settings, limit: float | None) -> Outcome:
+        raise NotImplementedError

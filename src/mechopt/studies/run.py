@@ -1,0 +1,274 @@
+"""The main job: design a scenario's mechanism, solve it on every capable backend, check each answer, write it all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mechopt.formulations.screening import ScreeningContract
+from mechopt.formulations.screening.model import values_size
+from mechopt.solvers.backend import all_backends, get_backend
+from mechopt.solvers.errors import InvalidInput, MechanismError
+from mechopt.solvers.program import Program
+from mechopt.solvers.solution import Solution
+from mechopt.studies.scenario import Scenario
+from mechopt.verification.audit import Audit
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BackendRow:
+    """What one backend answered.
+
+    Attributes
+    ----------
+    backend : str
+    solution : Solution
+        As checked, before repair.
+    audit : Audit or None
+        Of the raw menu; None if no menu came back.
+    repaired : Solution or None
+        The menu made exactly incentive compatible.
+    error : float
+        Objective of the repaired menu below the reference, relative to the size of the objective's terms
+        (NaN without a menu or a reference).
+    """
+
+    backend: str
+    solution: Solution
+    audit: Audit | None
+    repaired: Solution | None
+    error: float
+
+    def agrees(self, tolerance: float) -> bool:
+        """Whether the answer passed its checks and its repaired objective meets the reference."""
+        return self.solution.status.ok and abs(self.error) <= tolerance
+
+    def record(self) -> dict[str, Any]:
+        """Plain record for CSV and JSON."""
+        s, a, r = self.solution, self.audit, self.repaired
+        return {
+            "backend": self.backend,
+            "version": s.version,
+            "status": str(s.status),
+            "reason": s.reason,
+            "objective": s.objective,
+            "bound": s.bound,
+            "gap": s.gap,
+            "worst_residual": max(s.residuals.values(), default=math.nan),
+            "ic_violation": a.ic_violation if a else math.nan,
+            "ir_violation": a.ir_violation if a else math.nan,
+            "worst_deviation": str(a.worst) if a else "",
+            "repaired_objective": r.objective if r else math.nan,
+            "objective_lost_in_repair": r.extra["objective_lost"] if r else math.nan,
+            "relative_error": self.error,
+            **{f"{phase}_seconds": spent for phase, spent in s.seconds.items()},
+        }
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a scenario's run found."""
+
+    scenario: Scenario
+    mechanism: ScreeningContract
+    program: Program
+    reference: str
+    reference_objective: float
+    best: Solution | None
+    rows: tuple[BackendRow, ...]
+    skipped: dict[str, str]
+    closed_form_note: str
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def agreement(self) -> bool:
+        """Whether at least one backend answered, and all that did agree with the reference."""
+        return bool(self.rows) and all(row.agrees(self.scenario.tolerance) for row in self.rows)
+
+
+def choose_backends(scenario: Scenario, program: Program) -> tuple[list[str], dict[str, str]]:
+    """Return the backends to run, and for the others why not.
+
+    Raises
+    ------
+    BackendUnavailable, MissingCapability
+        For a backend that the scenario asks for by name and that cannot do it.
+    """
+    if scenario.backends != "all":
+        for name in scenario.backends:
+            get_backend(name)
+        return list(scenario.backends), {}
+    chosen, skipped = [], {}
+    for backend in all_backends():
+        reason = backend.available()
+        missing = backend.lacks(program)
+        if reason is not None:
+            skipped[backend.name] = f"{reason} ({backend.install})"
+        elif missing:
+            skipped[backend.name] = f"lacks {', '.join(missing)}"
+        else:
+            chosen.append(backend.name)
+    return chosen, skipped
+
+
+def run_scenario(
+    scenario: Scenario, folder: Path, *, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> RunReport:
+    """Design, solve on every backend, audit, repair and compare.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    folder : Path
+        What the scenario's own paths are relative to.
+    progress : callable
+        Called as ``progress(backend, number, total)`` before each solve.
+    """
+    contract = scenario.parameters.build(folder)
+    program = scenario.declare(contract)
+    names, skipped = choose_backends(scenario, program)
+    solutions: dict[str, Solution] = {}
+    for number, name in enumerate(names):
+        progress(name, number, len(names))
+        solutions[name] = program.solve(
+            name, tolerance=scenario.tolerance, time_limit=scenario.time_limit, on_failure="return"
+        )
+    progress("checks", len(names), len(names))
+    repaired = {
+        name: contract.repair(solution, program=program) if solution.values else None
+        for name, solution in solutions.items()
+    }
+    reference, value, note = _reference(scenario, contract, repaired)
+    rows = []
+    for name, solution in solutions.items():
+        menu = repaired[name]
+        error = math.nan if menu is None else (value - menu.objective) / values_size(menu)
+        audit = contract.audit(solution) if solution.values else None
+        rows.append(BackendRow(name, solution, audit, menu, error))
+    best = max(
+        (r for r in repaired.values() if r is not None and r.status.ok), key=lambda r: r.objective, default=None
+    )
+    return RunReport(scenario, contract, program, reference, value, best, tuple(rows), skipped, note)
+
+
+def _reference(
+    scenario: Scenario, contract: ScreeningContract, repaired: dict[str, Solution | None]
+) -> tuple[str, float, str]:
+    """What the backends are measured against: the closed form, else the exact algorithm, else the best of them."""
+    if not scenario.constraints:
+        form = contract.closed_form()
+        if form.valid:
+            return "closed form", form.objective, "valid"
+        return "exact algorithm", contract.solve().objective, f"not valid: {form.reason}"
+    note = "not asked: the scenario adds constraints of its own"
+    values = {name: s.objective for name, s in repaired.items() if s is not None and s.status.ok}
+    if not values:
+        return "none", math.nan, note
+    best = max(values, key=lambda name: values[name])
+    return f"best answer ({best})", values[best], note
+
+
+def write_report(report: RunReport, out: Path) -> list[Path]:
+    """Write tables, the full record and figures into a folder; return what was written."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / "backends.csv", out / "result.json"]
+    _write_csv(files[0], [row.record() for row in report.rows])
+    files[1].write_text(json.dumps(_plain(_record(report)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if report.best is not None:
+        menu = out / "menu.csv"
+        _write_csv(menu, _menu_rows(report, report.best))
+        files.append(menu)
+        for kind in ("menu", "rents"):
+            figure = report.mechanism.plot(kind, report.best)
+            for suffix in ("png", "pdf"):
+                path = out / f"{kind}.{suffix}"
+                figure.savefig(path, dpi=200)
+                files.append(path)
+    report.files.extend(files)
+    return files
+
+
+def _menu_rows(report: RunReport, menu: Solution) -> list[dict[str, Any]]:
+    contract = report.mechanism
+    columns = {
+        "type": contract.types,
+        "probability": contract.probs,
+        "virtual_type": contract.virtual_type,
+        "quantity": menu["quantity"],
+        "payment": menu["payment"],
+        "rent": menu["rent"],
+    }
+    form = contract.closed_form()
+    if form.valid and not report.scenario.constraints:
+        columns |= {"closed_form_quantity": form.quantity, "closed_form_payment": form.payment}
+    return [dict(zip(columns, entries, strict=True)) for entries in zip(*columns.values(), strict=True)]
+
+
+def _record(report: RunReport) -> dict[str, Any]:
+    best = report.best
+    return {
+        "title": report.scenario.title,
+        "mechanism": report.scenario.mechanism,
+        "scenario": report.scenario.model_dump(),
+        "reference": report.reference,
+        "reference_objective": report.reference_objective,
+        "closed_form": report.closed_form_note,
+        "tolerance": report.scenario.tolerance,
+        "agreement": report.agreement,
+        "backends": [row.record() for row in report.rows],
+        "skipped": report.skipped,
+        "best_backend": best.backend if best else None,
+        "prices": {
+            row.backend: {family: [np.asarray(p) for p in prices] for family, prices in row.solution.duals.items()}
+            for row in report.rows
+        },
+        "menu": {name: value for name, value in best.items()} if best else None,
+    }
+
+
+def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    rows = list(rows)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no arrays and no NaN; a missing number is null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value
+
+
+def check_output(out: Path) -> None:
+    """Refuse an output folder that cannot be written to, before any work is done."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".mechopt"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InvalidInput(f"cannot write into {out}: {error.strerror or error}") from None
+
+
+__all__ = ["BackendRow", "MechanismError", "RunReport", "check_output", "run_scenario", "write_report"]

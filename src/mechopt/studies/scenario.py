@@ -1,0 +1,251 @@
+"""Scenarios: a mechanism, its parameters and own linear constraints, as TOML. Data only: nothing is executed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cvxpy as cp
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mechopt.formulations.functions import (
+    ConcaveFunction,
+    LogGain,
+    PiecewiseLinearGain,
+    PowerGain,
+    QuadraticGain,
+    SaturatingGain,
+)
+from mechopt.formulations.screening import ScreeningContract
+from mechopt.formulations.screening.program import Form
+from mechopt.solvers.backend import DEFAULT_TOLERANCE
+from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.program import Program
+from mechopt.studies.holders import Holders, read_holders
+
+Array = NDArray[np.float64]
+
+GAINS: dict[str, Callable[..., ConcaveFunction]] = {
+    "log": LogGain,
+    "power": PowerGain,
+    "saturating": SaturatingGain,
+    "quadratic": QuadraticGain,
+    "piecewise-linear": PiecewiseLinearGain,
+}
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Spaced(_Table):
+    """Evenly spaced types."""
+
+    start: float
+    stop: float
+    count: int = Field(ge=1, le=10_000_000)
+
+
+class HoldersFile(_Table):
+    """Types and probabilities counted from a table of holders; the path is relative to the scenario."""
+
+    file: str
+    column: str = "privacy_level"
+    weight: str | None = None
+    n_types: int | None = Field(default=None, ge=1)
+
+
+class Gain(_Table):
+    """The demander's gain: its kind, and that kind's own parameters."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    kind: Literal["log", "power", "saturating", "quadratic", "piecewise-linear"]
+
+    def build(self) -> ConcaveFunction:
+        """Make the function."""
+        parameters = dict(self.model_extra or {})
+        try:
+            return GAINS[self.kind](**parameters)
+        except TypeError as error:
+            raise InvalidInput(f"parameters.gain of kind {self.kind!r}: {error}") from None
+
+
+class ContractParameters(_Table):
+    """Parameters of a screening contract."""
+
+    types: list[float] | Spaced | None = None
+    probs: list[float] | None = None
+    holders: HoldersFile | None = None
+    gain: Gain
+    unit_cost: float = 1.0
+
+    @model_validator(mode="after")
+    def _one_source_of_types(self) -> ContractParameters:
+        if (self.types is None) == (self.holders is None):
+            raise ValueError("give either `types` or `holders`, and not both")
+        if self.holders is not None and self.probs is not None:
+            raise ValueError("`probs` are counted from `holders`; leave one of the two out")
+        return self
+
+    def build(self, folder: Path) -> ScreeningContract:
+        """Make the mechanism."""
+        types: Any
+        probs: Any = self.probs
+        if self.holders is not None:
+            counted = self.read(folder)
+            types, probs = counted.types, counted.probs
+        elif isinstance(self.types, Spaced):
+            types = np.linspace(self.types.start, self.types.stop, self.types.count)
+        else:
+            types = self.types
+        return ScreeningContract(types=types, probs=probs, gain=self.gain.build(), unit_cost=self.unit_cost)
+
+    def read(self, folder: Path) -> Holders:
+        """Read the table of holders."""
+        assert self.holders is not None
+        source = self.holders
+        return read_holders(
+            folder / source.file, column=source.column, weight=source.weight, n_types=source.n_types
+        )
+
+
+class Term(_Table):
+    """One term of a linear constraint: a coefficient times a variable or named expression of the program.
+
+    A vector enters whole (then the constraint holds entry by entry), by one ``index``, or summed with
+    ``weights``.
+    """
+
+    name: str
+    coefficient: float = 1.0
+    index: int | None = None
+    weights: list[float] | None = None
+
+    @model_validator(mode="after")
+    def _one_reading(self) -> Term:
+        if self.index is not None and self.weights is not None:
+            raise ValueError("a term has an `index` or `weights`, not both")
+        return self
+
+    def expression(self, program: Program, where: str) -> cp.Expression:
+        """Build the term."""
+        if self.name not in program:
+            raise InvalidInput(f"{where}: no {self.name!r} in the program; it has {', '.join(program.names)}")
+        value = program[self.name]
+        if self.index is not None:
+            if value.ndim != 1 or not -value.size <= self.index < value.size:
+                raise InvalidInput(f"{where}: {self.name!r} has shape {value.shape}, there is no index {self.index}")
+            value = value[self.index]
+        elif self.weights is not None:
+            if value.shape != (len(self.weights),):
+                raise InvalidInput(
+                    f"{where}: {len(self.weights)} weights for {self.name!r} of shape {value.shape}"
+                )
+            value = np.array(self.weights) @ value
+        return self.coefficient * value
+
+
+class LinearConstraint(_Table):
+    """An own family of the program: ``sum of terms  <= | >= | ==  bound``."""
+
+    family: str
+    terms: list[Term] = Field(min_length=1)
+    sense: Literal["<=", ">=", "=="]
+    bound: float
+
+    def add_to(self, program: Program) -> None:
+        """Add the family to the program."""
+        where = f"constraint {self.family!r}"
+        expressions = [term.expression(program, where) for term in self.terms]
+        shapes = {expression.shape for expression in expressions} - {()}
+        if len(shapes) > 1:
+            raise InvalidInput(f"{where}: terms of shapes {sorted(shapes)} cannot be added; use index or weights")
+        total = sum(expressions[1:], expressions[0])
+        relation = {"<=": total <= self.bound, ">=": total >= self.bound, "==": total == self.bound}
+        program.add(self.family, relation[self.sense])
+
+
+class Scenario(_Table):
+    """A whole scenario."""
+
+    title: str
+    mechanism: Literal["contract"]
+    parameters: ContractParameters
+    form: Form = "reduced"
+    backends: list[str] | Literal["all"] = "all"
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_TOLERANCE
+    time_limit: Annotated[float, Field(gt=0)] | None = 60.0
+    constraints: list[LinearConstraint] = []
+
+    def declare(self, mechanism: ScreeningContract) -> Program:
+        """Declare the mechanism's program with the scenario's own constraints."""
+        program = mechanism.program(self.form)
+        for constraint in self.constraints:
+            constraint.add_to(program)
+        return program
+
+
+def bundled_scenarios() -> tuple[str, ...]:
+    """Names of the scenarios that come with the package."""
+    folder = resources.files("mechopt.studies").joinpath("scenarios")
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+
+
+def load_scenario(name_or_path: str | Path) -> tuple[Scenario, Path]:
+    """Read a scenario by the name of a bundled one, or from a TOML file.
+
+    Returns
+    -------
+    scenario : Scenario
+    folder : Path
+        The folder that its own paths are relative to.
+
+    Raises
+    ------
+    InvalidInput
+        If there is no such file, it is not TOML, or a field breaks its rule; the field is named.
+    """
+    text = str(name_or_path)
+    if text in bundled_scenarios():
+        path = Path(str(resources.files("mechopt.studies").joinpath("scenarios", f"{text}.toml")))
+    else:
+        path = Path(text)
+        if not path.is_file():
+            raise InvalidInput(
+                f"no scenario {text!r}: it is neither a file nor one of the bundled scenarios "
+                f"({', '.join(bundled_scenarios())})"
+            )
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path.name} is not UTF-8 text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{path.name} is not valid TOML: {error}") from None
+    try:
+        return Scenario.model_validate(_as_floats(content)), path.parent
+    except ValidationError as error:
+        raise InvalidInput(f"{path.name}: " + "; ".join(map(_explain, error.errors()))) from None
+
+
+def _as_floats(value: Any) -> Any:
+    """TOML writes 100 where a float is meant; pydantic's strict mode accepts it only for scalars."""
+    if isinstance(value, dict):
+        return {key: _as_floats(entry) for key, entry in value.items()}
+    if isinstance(value, list) and value and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+        return [float(entry) for entry in value]
+    if isinstance(value, list):
+        return [_as_floats(entry) for entry in value]
+    return value
+
+
+def _explain(error: Any) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
+    got = error.get("input")
+    shown = "" if isinstance(got, dict) or error["type"] == "missing" else f" (got {got!r})"
+    return f"{path or 'the scenario'}: {error['msg']}{shown}"

@@ -1,0 +1,1 @@
+"""Slow, obvious algorithms and random instances that the tests compare the package with."""
