@@ -84,7 +84,9 @@ def scenarios() -> None:
 
 @app.command()
 def verify(
-    pattern: Annotated[str, typer.Argument(help="A wing (contract), a claim (contract/R13), or a glob.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="A wing (contract), a claim (contract/R13), or a glob.")
+    ] = "*",
     instances: Annotated[int | None, typer.Option(min=1, help="Instances a claim.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random instances.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the ledger here too.")] = None,
@@ -136,7 +138,9 @@ def reproduce(
 
         results = reproduce_paper(paper, target, progress=show)
     for result in results:
-        console.print(f"{result.name}: {result.n_numbers} numbers agree to {result.worst:.0e}  -> {result.file}")
+        console.print(
+            f"{result.name}: {result.n_numbers} numbers agree to {result.worst:.0e}  -> {result.file}"
+        )
 
 
 def _write_json(path: Path, content: Any) -> None:

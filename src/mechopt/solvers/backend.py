@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -73,10 +74,10 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.tolerance, int | float) and 0 < self.tolerance < 1):
+        if not (isinstance(self.tolerance, Real) and 0 < self.tolerance < 1):
             raise InvalidInput(f"tolerance must lie in (0, 1), got {self.tolerance!r}")
         limit = self.time_limit
-        if limit is not None and not (isinstance(limit, int | float) and limit > 0 and math.isfinite(limit)):
+        if limit is not None and not (isinstance(limit, Real) and limit > 0 and math.isfinite(limit)):
             raise InvalidInput(f"time_limit must be a positive number of seconds or None, got {limit!r}")
 
 
@@ -169,7 +170,7 @@ class Backend(abc.ABC):
 
     def available(self) -> str | None:
         """Return None if the backend can be used here, else the reason why not. Imports no solver."""
-        missing = [module for module in self.modules if importlib.util.find_spec(module) is None]
+        missing = [module for module in self.modules if not _importable(module)]
         return f"{', '.join(missing)} not installed" if missing else None
 
     def version(self) -> str:
@@ -187,12 +188,23 @@ class Backend(abc.ABC):
             missing += [f"{need.value} with MIP" for need in sorted(needs & self.without_integers)]
         return tuple(missing)
 
+    def rank_for(self, program: Program) -> int | None:
+        """Rank for this program: `rank`, unless the backend suits some classes of program less than others."""
+        return self.rank
+
     @abc.abstractmethod
     def solve(self, program: Program, settings: Settings) -> Answer:
         """Solve a program that this backend can take. The caller checks what comes back."""
 
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # the parent package of a dotted name is missing
+        return False
 
 
 _registry: dict[str, Backend] = {}
@@ -206,7 +218,10 @@ def _scan() -> dict[str, Backend]:
         _scanned = True
         for entry in metadata.entry_points(group=ENTRY_POINTS):
             try:
-                _registry.setdefault(entry.name, entry.load()())
+                backend = entry.load()()
+                if not isinstance(backend, Backend) or backend.name != entry.name:
+                    raise TypeError(f"{entry.value} makes {backend!r}, not a Backend named {entry.name!r}")
+                _registry.setdefault(entry.name, backend)
             except Exception as error:  # a third party's module may fail in any way
                 _registry.setdefault(entry.name, _Broken(entry.name, error))
     return _registry
@@ -251,7 +266,7 @@ def get_backend(name: str) -> Backend:
     if name not in registry:
         import difflib
 
-        near = difflib.get_close_matches(name, registry, n=2)
+        near = difflib.get_close_matches(str(name).lower(), registry, n=2)
         hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
         raise BackendUnavailable(
             f"no backend named {name!r}{hint}; available: {', '.join(available_backends())}"
@@ -337,7 +352,9 @@ def available_backends() -> tuple[str, ...]:
 
 def capable_backends(program: Program) -> tuple[str, ...]:
     """Names of the available backends that can solve the program, best choice first."""
-    return tuple(b.name for b in all_backends() if b.available() is None and not b.lacks(program))
+    able = [b for b in all_backends() if b.available() is None and not b.lacks(program)]
+    ranks = {b.name: b.rank_for(program) for b in able}
+    return tuple(sorted(ranks, key=lambda name: (math.inf if (rank := ranks[name]) is None else rank, name)))
 
 
 def choose(program: Program, name: str | None) -> Backend:
@@ -363,8 +380,9 @@ def choose(program: Program, name: str | None) -> Backend:
                 alternatives=able,
             )
         return backend
-    for backend in all_backends():
-        if backend.rank is not None and backend.available() is None and not backend.lacks(program):
+    able = [get_backend(n) for n in capable_backends(program)]
+    for backend in able:
+        if backend.rank_for(program) is not None:
             return backend
     raise MissingCapability(
         f"no available backend can solve {program.name!r}, which needs "

@@ -35,7 +35,9 @@ def activity(expression: cp.Expression) -> Any:
     """Size of the terms that make up an expression, entry by entry, at the current values.
 
     For an affine row ``a @ x + b`` it is ``|a| @ max(|x|, 1) + |b|``, with ``x`` in scaled units: the number
-    relative to which a residual of that row is rounding error. ``u - v >= 0`` and ``u >= v`` get the same one.
+    relative to which a residual of that row is rounding error. ``u - v >= 0`` and ``u >= v``
+    get the same one. A nonlinear atom counts like a variable, at least 1: near a root of ``log(x)`` its value
+    is no measure of size.
     """
     if isinstance(expression, cp.Variable):
         return np.maximum(np.abs(_value(expression)), 1.0)
@@ -43,7 +45,7 @@ def activity(expression: cp.Expression) -> Any:
         return abs(expression.value)
     if expression.is_atom_affine() and expression.args:
         return abs(expression.numeric([activity(argument) for argument in expression.args]))
-    return np.abs(_value(expression))
+    return np.maximum(np.abs(_value(expression)), 1.0)
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,14 @@ class Excess:
     @property
     def residual(self) -> float:
         """Worst violation relative to the size of the terms of its row."""
-        relative = _nan_to_inf(self.amount) / np.maximum(self.scale, np.finfo(float).tiny)
-        return float(np.max(np.maximum(relative, 0.0), initial=0.0))
+        amount = np.maximum(_nan_to_inf(self.amount), 0.0)
+        # Where a function is not defined both are infinite or NaN: that is a violation, and no 0/0.
+        with np.errstate(invalid="ignore"):
+            relative = amount / np.maximum(self.scale, np.finfo(float).tiny)
+        return float(np.max(np.where(np.isfinite(amount), _nan_to_inf(relative), np.inf), initial=0.0))
 
     def binding(self, tolerance: float) -> int:
-        """Number of entries that hold with equality, to the tolerance."""
+        """Count the entries that hold with equality, to the tolerance."""
         return int(np.sum(self.amount >= -tolerance * self.scale))
 
 
@@ -77,9 +82,11 @@ def measure(term: Term) -> Excess:
         return Excess(t - bound, activity(term.t) + np.abs(bound))
     if isinstance(term, Complementarity):
         a, b = _value(term.a), _value(term.b)
-        # min(a, b) is zero exactly when both are nonnegative and one vanishes.
-        scale = np.maximum(np.maximum(np.abs(a), np.abs(b)), 1.0)
-        return Excess(np.abs(np.minimum(a, b)), scale)
+        size_a, size_b = activity(term.a), activity(term.b)
+        # min(a, b) is zero exactly when both are nonnegative and one vanishes; each is taken relative to its
+        # own terms, as an action of 1 is not small because a marginal cost is 1e7.
+        first = a / size_a <= b / size_b
+        return Excess(np.abs(np.where(first, a, b)), np.where(first, size_a, size_b))
     name = type(term).__name__
     if name in ("Inequality", "Equality"):
         left, right = term.args
@@ -116,14 +123,81 @@ def measure(term: Term) -> Excess:
 
 
 def domain_excess(variable: cp.Variable) -> Excess:
-    """Distance of a variable's value to what its own attributes allow."""
+    """Distance of a variable's value to what its own attributes allow, the worst of them entry by entry."""
     value = _value(variable)
-    return Excess(np.abs(value - np.asarray(variable.project(value))), np.maximum(np.abs(value), 1.0))
+    amount = np.zeros(value.shape)
+    # Not `variable.project`, which does nothing for a variable with two attributes.
+    low, high = _bounds(variable)
+    amount = np.maximum(amount, np.maximum(low - value, value - high))
+    for kind in ("boolean", "integer"):
+        chosen = _entries(variable, kind)
+        amount = np.where(chosen, np.maximum(amount, np.abs(value - np.round(value))), amount)
+    attributes = variable.attributes
+    if any(attributes[kind] for kind in ("symmetric", "PSD", "NSD")):
+        amount = np.maximum(amount, np.abs(value - value.T) / 2)
+    for kind, sign in (("PSD", 1.0), ("NSD", -1.0)):
+        if attributes[kind]:
+            amount = np.maximum(amount, -float(np.linalg.eigvalsh(sign * (value + value.T) / 2)[0]))
+    if attributes["diag"]:
+        amount = np.maximum(amount, np.abs(value - np.diag(np.diag(value))))
+    if attributes["sparsity"]:
+        outside = np.ones(value.shape, dtype=bool)
+        outside[tuple(np.asarray(axis) for axis in variable.sparse_idx)] = False
+        amount = np.where(outside, np.maximum(amount, np.abs(value)), amount)
+    return Excess(amount, np.maximum(np.abs(value), 1.0))
+
+
+def _bounds(variable: cp.Variable) -> tuple[Array, Array]:
+    """Least and greatest value of each entry, by sign, bounds and booleans."""
+    low, high = np.full(variable.shape, -np.inf), np.full(variable.shape, np.inf)
+    attributes = variable.attributes
+    if attributes["nonneg"] or attributes["pos"]:
+        low = np.maximum(low, 0.0)
+    if attributes["nonpos"] or attributes["neg"]:
+        high = np.minimum(high, 0.0)
+    if attributes["bounds"] is not None:
+        least, most = (_value(cp.Expression.cast_to_const(bound)) for bound in attributes["bounds"])
+        low, high = np.maximum(low, least), np.minimum(high, most)
+    boolean = _entries(variable, "boolean")
+    return np.where(boolean, np.maximum(low, 0.0), low), np.where(boolean, np.minimum(high, 1.0), high)
+
+
+def _entries(variable: cp.Variable, kind: str) -> NDArray[np.bool_]:
+    """Which entries of a variable are ``"boolean"`` or ``"integer"``; CVXPY allows some of them only."""
+    declared = variable.attributes[kind]
+    if declared is True or not declared:
+        return np.full(variable.shape, bool(declared))
+    chosen = np.zeros(variable.shape, dtype=bool)
+    chosen[tuple(np.asarray(axis) for axis in getattr(variable, f"{kind}_idx"))] = True
+    return chosen
+
+
+def domain_point(variable: cp.Variable) -> Array | None:
+    """Return the value nearest zero that a variable's own attributes allow, None if there is none."""
+    low, high = _bounds(variable)
+    whole = _entries(variable, "boolean") | _entries(variable, "integer")
+    low, high = np.where(whole, np.ceil(low), low), np.where(whole, np.floor(high), high)
+    if np.any(low > high):
+        return None
+    held = variable.value
+    point = np.clip(0.0, low, high)
+    variable.save_value(point)
+    allowed = domain_excess(variable).residual == 0.0
+    variable.save_value(held)
+    return point if allowed else None
 
 
 def objective_scale(program: Program) -> float:
-    """Size of the objective's terms at the current values."""
-    return max(float(np.sum(activity(program.objective))), np.finfo(float).tiny)
+    """Size of the objective's terms at the current values; the declared scale for a constant zero."""
+    return float(np.sum(activity(program.objective))) or program.objective_scale
+
+
+def _refuted(program: Program, tolerance: float) -> bool:
+    """Whether the values that the variables hold, from a start or an earlier solve, meet every family."""
+    if any(variable.value is None for variable in program.cvxpy_variables().values()):
+        return False
+    residuals, _ = measure_families(program)
+    return all(residual <= tolerance for residual in residuals.values())
 
 
 def check(program: Program, answer: Answer, settings: Settings, backend: Backend) -> Solution:
@@ -147,6 +221,19 @@ def check(program: Program, answer: Answer, settings: Settings, backend: Backend
             solution = solution.replace(
                 status=Status.FAILED, reason=_join(f"claims {answer.status}, but no point came back", answer)
             )
+        if answer.status is Status.INFEASIBLE and _refuted(program, settings.tolerance):
+            solution = solution.replace(
+                status=Status.FAILED,
+                reason=_join(
+                    "claims infeasible, but the values that the variables already held meet every family",
+                    answer,
+                ),
+            )
+        elif answer.status is Status.INFEASIBLE and not (program.is_convex() or backend.globally):
+            solution = solution.replace(
+                status=Status.FAILED,
+                reason=_join("found no feasible point, which a local solver cannot prove impossible", answer),
+            )
         return solution.replace(bound=None, seconds=_seconds(program, answer, started))
 
     broken = _load(program, answer)
@@ -158,22 +245,29 @@ def check(program: Program, answer: Answer, settings: Settings, backend: Backend
             seconds=_seconds(program, answer, started),
         )
     residuals, violations = measure_families(program)
-    objective = float(np.asarray(program.objective.value).item())
+    objective = float(_value(program.objective).item())
     size = objective_scale(program)
     if answer.proved:
         solution = solution.replace(bound=objective)
     gap = None if solution.bound is None else abs(solution.bound - objective) / size
-    faults = _faults(program, answer, settings, residuals, violations, objective, size, gap)
+    faults = _faults(
+        program, answer, settings, residuals, violations, objective, size, gap, solution.bound or 0.0
+    )
     status, reason = _verdict(program, answer, settings, backend, faults, gap)
-    convex_duals = Capability.MIP not in program.requires()
+    no_duals = answer.no_duals
+    if Capability.MIP in program.requires():
+        no_duals = "integer programs have no shadow prices"
+    elif status is Status.LIMIT:
+        no_duals = "stopped by a limit, where multipliers are no prices"
+    priced = no_duals == answer.no_duals
     return solution.replace(
         status=status,
         reason=reason,
         objective=objective,
         gap=gap,
         values=_values(program),
-        duals=program.prices(answer) if convex_duals else {},
-        no_duals=answer.no_duals if convex_duals else "integer programs have no shadow prices",
+        duals=program.prices(answer) if priced else {},
+        no_duals=no_duals,
         residuals=residuals,
         violations=violations,
         seconds=_seconds(program, answer, started),
@@ -186,19 +280,30 @@ def _load(program: Program, answer: Answer) -> str:
         value = answer.primal.get(variable.id)
         if value is None:
             return f"no value came back for {name!r}"
-        array = np.asarray(value, dtype=float)
+        try:
+            array = np.asarray(value.toarray() if hasattr(value, "toarray") else value, dtype=float)
+        except (TypeError, ValueError):
+            return f"{name!r} came back as {type(value).__name__}, not as numbers"
+        shape = variable.shape
+        if array.size != variable.size or (array.ndim > 1 and np.squeeze(array).shape != _squeezed(shape)):
+            return f"{name!r} has shape {array.shape}, and was declared with {shape}"
+        array = array.reshape(shape, order="F")
         if not np.all(np.isfinite(array)):
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(np.atleast_1d(array)))[0])
             return f"{name!r} is {np.atleast_1d(array)[where]} at index {where}"
-        if variable.attributes["boolean"] or variable.attributes["integer"]:
-            whole = np.round(array)
-            array = np.where(np.abs(array - whole) <= ROUNDING, whole, array)
-        variable.save_value(array.reshape(variable.shape, order="F"))
+        whole = np.round(array)
+        integral = _entries(variable, "boolean") | _entries(variable, "integer")
+        array = np.where(integral & (np.abs(array - whole) <= ROUNDING), whole, array)
+        variable.save_value(array)
     with np.errstate(all="ignore"):
         objective = program.objective.value
     if objective is None or not np.all(np.isfinite(objective)):
         return f"the objective is {objective} at the point that came back"
     return ""
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(length for length in shape if length != 1)
 
 
 def measure_families(program: Program) -> tuple[dict[str, float], dict[str, float]]:
@@ -228,18 +333,21 @@ def _faults(
     objective: float,
     size: float,
     gap: float | None,
+    bound: float,
 ) -> list[str]:
     faults = [
         f"family {family!r} is violated by {violations[family]:.3g} (relative {residual:.1e})"
         for family, residual in residuals.items()
         if residual > settings.tolerance
     ]
-    if np.isfinite(answer.objective) and abs(answer.objective - objective) > settings.tolerance * size:
+    if not (np.isnan(answer.objective) or abs(answer.objective - objective) <= settings.tolerance * size):
         faults.append(
             f"it reports the objective {answer.objective:.9g}, which is {objective:.9g} at its own point"
         )
     if gap is not None and gap > settings.tolerance and answer.status is not Status.LIMIT:
-        faults.append(f"the bound {answer.bound:.9g} leaves a relative gap of {gap:.1e}")
+        sign = 1.0 if program.sense == "maximize" else -1.0
+        verb = "beats its own bound" if sign * (objective - bound) > 0 else "is short of the bound"
+        faults.append(f"the objective {objective:.9g} {verb} {bound:.9g}, a relative gap of {gap:.1e}")
     return faults
 
 
@@ -273,8 +381,11 @@ def _verdict(
 
 def _values(program: Program) -> dict[str, Array]:
     values = {}
-    for name in program.names:
-        value = np.array(_value(program[name]), dtype=float)
+    named = {name: program[name] for name in program.names}
+    # A user's own variables come after the program's, under their own names.
+    own = {name: v for name, v in program.cvxpy_variables().items() if name not in named}
+    for name, expression in (named | own).items():
+        value = np.array(_value(expression), dtype=float)
         value.setflags(write=False)
         values[name] = value
     return values

@@ -17,6 +17,7 @@ import cvxpy as cp
 import cvxpy.settings as cps
 import numpy as np
 import scipy.sparse as sp
+import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from mechopt.solvers.program import Program
 
 Array = NDArray[np.float64]
+
+ROUNDING = 1e-6
+"""Dual residuals below this part of their own terms are rounding, and not a direction of improvement."""
 
 STATUS = {
     cps.OPTIMAL: Status.OPTIMAL,
@@ -55,17 +59,35 @@ class Multipliers:
         """Lower bound on the minimum, from the Lagrangian at these multipliers.
 
         Where the multipliers are exactly dual feasible this is the dual objective. Otherwise the residual
-        ``r = Px + q + A'y`` is charged at the variable's bound, or without one at ``-|r||x|``: the result then
-        holds for every point no farther from zero, entry by entry, than the answer.
+        ``r = Px + q + A'y`` is charged at the variable's bound, or without one at twice the variable's size,
+        and one unit more where ``r`` is not small among its own terms: the result holds for every point in that
+        range. The answer must lie inside the range and not on its edge, or a ray would prove itself optimal.
         """
-        curved = np.zeros_like(x) if self.quadratic is None else self.quadratic @ x
+        bound = self._bound_around(x, x)
+        if self.quadratic is None or not self.quadratic.nnz:
+            return bound
+        # Any point may serve to linearise the quadratic; near the Lagrangian's own minimum little is charged.
+        free = np.ones(x.size, dtype=bool)
+        for limit in (self.lower, self.upper):
+            if limit is not None:
+                free &= ~np.isfinite(limit)
+        columns = self.quadratic.tocsc()[:, free]
+        residual = self.quadratic @ x + self.linear + self.matrix.T @ self.multiplier
+        shift = np.zeros_like(x)
+        shift[free] = scipy.sparse.linalg.lsmr(columns[free], -residual[free], atol=1e-14, btol=1e-14)[0]
+        return max(bound, self._bound_around(x + shift, x))
+
+    def _bound_around(self, centre: Array, x: Array) -> float:
+        curved = np.zeros_like(x) if self.quadratic is None else self.quadratic @ centre
         residual = curved + self.linear + self.matrix.T @ self.multiplier
+        terms = np.abs(curved) + np.abs(self.linear) + abs(self.matrix).T @ np.abs(self.multiplier)
+        reach = 2 * np.abs(x) + (np.abs(residual) > ROUNDING * terms)
         lower = np.full_like(x, -np.inf) if self.lower is None else self.lower
         upper = np.full_like(x, np.inf) if self.upper is None else self.upper
         limit = np.where(residual > 0, lower, upper)
         with np.errstate(invalid="ignore"):
-            charge = np.where(np.isfinite(limit), residual * limit, -np.abs(residual) * np.abs(x))
-        return float(-0.5 * x @ curved - self.offset @ self.multiplier + charge.sum())
+            charge = np.where(np.isfinite(limit), residual * limit, -np.abs(residual) * reach)
+        return float(-0.5 * centre @ curved - self.offset @ self.multiplier + charge.sum())
 
 
 class ThroughCvxpy(Backend):
@@ -85,6 +107,10 @@ class ThroughCvxpy(Backend):
     def mip_bound(self, raw: Any) -> float | None:
         """Bound of a mixed-integer solve, in the canonical objective without its offset."""
         return None
+
+    def undecided(self, raw: Any) -> bool:
+        """Whether the solver knows that there is no optimum, and not why, where CVXPY reports an error."""
+        return False
 
     def option_names(self) -> frozenset[str]:
         """Options that the solver knows."""
@@ -114,7 +140,7 @@ class ThroughCvxpy(Backend):
             result = chain.invert(raw, inverse)
         seconds = {"compile": compiled - started, "solve": time.perf_counter() - compiled}
         status = STATUS.get(result.status, Status.FAILED)
-        if result.status == cps.INFEASIBLE_OR_UNBOUNDED:
+        if result.status == cps.INFEASIBLE_OR_UNBOUNDED or self.undecided(raw):
             status = self._tell_apart(program, settings)
         answer = Answer(status, self.reason(raw, result.status), seconds=seconds)
         iterations = result.attr.get(cps.NUM_ITERS)
@@ -123,7 +149,9 @@ class ThroughCvxpy(Backend):
         if status in (Status.OPTIMAL, Status.INACCURATE, Status.LIMIT) and result.primal_vars:
             answer.primal = {key: np.asarray(value, dtype=float) for key, value in result.primal_vars.items()}
             answer.dual = {
-                key: np.asarray(v, dtype=float) for key, v in (result.dual_vars or {}).items() if v is not None
+                key: np.asarray(v, dtype=float)
+                for key, v in (result.dual_vars or {}).items()
+                if v is not None
             }
             if result.opt_val is not None and np.isfinite(result.opt_val):
                 answer.objective = program.physical(float(result.opt_val))
@@ -203,7 +231,9 @@ class Clarabel(ThroughCvxpy):
 
     def translate(self, settings: Settings) -> dict[str, Any]:
         """See `ThroughCvxpy.translate`."""
-        accuracy = max(1e-2 * settings.tolerance, 1e-12)
+        # Solutions of flat objectives are only as good as the square root of the gap; the few iterations from
+        # 1e-8 to 1e-10 are cheap.
+        accuracy = max(1e-4 * settings.tolerance, 1e-12)
         options: dict[str, Any] = {
             "tol_gap_abs": accuracy,
             "tol_gap_rel": accuracy,
@@ -393,6 +423,10 @@ class Scipy(ThroughCvxpy):
         """See `ThroughCvxpy.point`."""
         return np.asarray(raw.x, dtype=float)
 
+    def undecided(self, raw: Any) -> bool:
+        """See `ThroughCvxpy.undecided`."""
+        return "unbounded or infeasible" in str(raw.message)
+
     def mip_bound(self, raw: Any) -> float | None:
         """See `ThroughCvxpy.mip_bound`."""
         bound = getattr(raw, "mip_dual_bound", None)
@@ -402,7 +436,10 @@ class Scipy(ThroughCvxpy):
         """See `ThroughCvxpy.multipliers`."""
         if getattr(raw, "eqlin", None) is None:
             return None
-        blocks = [(data[cps.A], data[cps.B], raw.eqlin.marginals), (data[cps.G], data[cps.H], raw.ineqlin.marginals)]
+        blocks = [
+            (data[cps.A], data[cps.B], raw.eqlin.marginals),
+            (data[cps.G], data[cps.H], raw.ineqlin.marginals),
+        ]
         kept = [(m, b, -np.asarray(y)) for m, b, y in blocks if m is not None]
         if not kept:
             return None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def deliver(
-    program: Program, solution: Solution, answer: Answer, settings: Settings, failure: Exception | None
+    program: Program, solution: Solution, answer: Answer, settings: Settings, failure: BaseException | None
 ) -> Solution:
     """Return a usable solution, or raise the error that its status stands for."""
     if solution.status.ok:
@@ -37,11 +37,19 @@ def deliver(
 
 
 def _refuse(
-    program: Program, solution: Solution, answer: Answer, settings: Settings, failure: Exception | None
+    program: Program, solution: Solution, answer: Answer, settings: Settings, failure: BaseException | None
 ) -> NoReturn:
     what = f"{program.name!r} by {solution.backend}"
     if solution.status is Status.INFEASIBLE:
         families = conflict(program, solution.backend, settings, suspects=answer.conflict or None)
+        if not families and all(
+            certify.domain_point(v) is not None for v in program.cvxpy_variables().values()
+        ):
+            raise SolverFailure(
+                f"{what} failed: it says infeasible even when no family is left, where any value within the "
+                f"variables' own bounds will do; try another backend (see mechopt backends)",
+                solution=solution.replace(status=Status.FAILED),
+            )
         if families:
             together = ", ".join(map(repr, families))
             advice = f"these families cannot hold together: {together}; relax or drop one of them"
@@ -73,6 +81,7 @@ def conflict(
     """
     probe = program.copy()
     probe.maximize(0.0)
+    held = [(variable, variable.value) for variable in program.cvxpy_variables().values()]
 
     def infeasible(kept: list[str]) -> bool:
         trial = probe.copy(without=tuple(set(program.families) - set(kept)))
@@ -96,6 +105,8 @@ def conflict(
         rest = [other for other in kept if other != family]
         if infeasible(rest):
             kept = rest
+    for variable, value in held:  # the trials must not move the user's start
+        variable.save_value(value)
     return tuple(kept)
 
 

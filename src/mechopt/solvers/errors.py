@@ -52,7 +52,12 @@ class MissingCapability(MechanismError):
     """
 
     def __init__(
-        self, message: str, *, backend: str = "", missing: Iterable[str] = (), alternatives: Iterable[str] = ()
+        self,
+        message: str,
+        *,
+        backend: str = "",
+        missing: Iterable[str] = (),
+        alternatives: Iterable[str] = (),
     ) -> None:
         super().__init__(message)
         self.backend = backend
@@ -71,7 +76,9 @@ class BackendUnavailable(MechanismError):
 class _Unsolved(MechanismError):
     """A solve that gave no usable answer; ``solution`` keeps whatever came back."""
 
-    def __init__(self, message: str, *, solution: Solution | None = None, families: Iterable[str] = ()) -> None:
+    def __init__(
+        self, message: str, *, solution: Solution | None = None, families: Iterable[str] = ()
+    ) -> None:
         super().__init__(message)
         self.solution = solution
         self.families = tuple(families)

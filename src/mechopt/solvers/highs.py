@@ -98,7 +98,9 @@ class Canonicalizer(ConicSolver):  # type: ignore[misc]
         """Split the canonical point and multipliers by variable and constraint."""
         x, y, value = solution
         constraints = inverse_data[self.EQ_CONSTR] + inverse_data[self.NEQ_CONSTR]
-        duals = utilities.get_dual_values(y, utilities.extract_dual_value, constraints) if y is not None else None
+        duals = (
+            utilities.get_dual_values(y, utilities.extract_dual_value, constraints) if y is not None else None
+        )
         if x is None:
             return CvxpySolution(cps.INFEASIBLE, np.inf, {}, duals or {}, {})
         primal = {inverse_data[self.VAR_ID]: x}
@@ -263,6 +265,8 @@ def accuracy(settings: Settings) -> dict[str, Any]:
         "mip_feasibility_tolerance": feasible,
         "mip_rel_gap": 0.0,
         "mip_abs_gap": 0.0,
+        # The default of 1e-7 bends the objective: a wrong point, and no quadratic program would be unbounded.
+        "qp_regularization_value": 0.0,
     }
 
 
@@ -330,7 +334,9 @@ class Highspy(Backend):
                 return
             known = {v.id: v.value for v in program.cvxpy_variables().values() if v.value is not None}
         else:
-            raise InvalidInput(f"warm_start must be True, False or a mapping from names to values, got {start!r}")
+            raise InvalidInput(
+                f"warm_start must be True, False or a mapping from names to values, got {start!r}"
+            )
         point = np.full(job.form.linear.size, np.nan)
         for variable in program.cvxpy_variables().values():
             columns = job.form.columns(variable)
@@ -460,7 +466,10 @@ def _bounded_variables(program: Program, form: Canonical, iis: Any) -> list[str]
     """Names of variables whose own bounds take part in a conflict."""
     import highspy
 
-    free = (int(highspy.IisBoundStatus.kIisBoundStatusFree), int(highspy.IisBoundStatus.kIisBoundStatusDropped))
+    free = (
+        int(highspy.IisBoundStatus.kIisBoundStatusFree),
+        int(highspy.IisBoundStatus.kIisBoundStatusDropped),
+    )
     part = [j for j, kind in zip(iis.col_index_, iis.col_bound_, strict=True) if int(kind) not in free]
     names = []
     for name, variable in program.cvxpy_variables().items():

@@ -1,9 +1,9 @@
 """Local solvers for smooth programs, convex or not: POUNCE, Ipopt, SciPy's SLSQP and trust-constr.
 
 CVXPY rewrites a program into smooth functions of more variables and differentiates them (`SmoothForm`);
-four thin backends pass the functions on. For convex programs the multipliers that come back are turned into a bound
-by linearising the Lagrangian, so that the gap is ours; for others we compute how far the point is
-from stationary.
+four thin backends pass the functions on. For convex programs the multipliers that come back are turned into a
+bound by linearising the Lagrangian, so that the gap is ours; for others we compute how far the point is from
+stationary.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import abc
 import inspect
 import math
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
+from cvxpy.atoms.affine.binary_operators import DivExpression
 from cvxpy.atoms.pnorm import Pnorm
 from cvxpy.expressions.leaf import Leaf
 from cvxpy.reductions.cvx_attr2constr import CvxAttr2Constr, lower_value, recover_value_for_leaf
@@ -44,11 +47,11 @@ Array = NDArray[np.float64]
 FAR = 1e15
 """Scaled objective beyond which a feasible point is evidence that there is no optimum."""
 
-CONES = ("Inequality", "Equality", "Zero", "NonPos", "NonNeg", "SOC", "ExpCone")
+CONES = ("Inequality", "Equality", "Zero", "NonPos", "NonNeg", "SOC", "ExpCone", "PowCone3D")
 """Constraints that have a smooth form; CVXPY itself drops all but the first two without a word."""
 
 
-# ------------------------------------------------------------------------------------------ what can be rewritten
+# -------------------------------------------------------------------------------------- what can be rewritten
 
 
 def unsupported(program: Program) -> tuple[str, ...]:
@@ -99,11 +102,16 @@ class _Smoothen(Dnlp2Smooth):  # type: ignore[misc]
             if isinstance(expr, Pnorm) and expr.axis is not None:
                 rows = args[0] if expr.axis in (1, -1) else args[0].T
                 norms = cp.hstack([cp.norm(rows[i]) for i in range(rows.shape[0])])
-                return self.canonicalize_tree(cp.reshape(norms, expr.shape, order="F"), affine_above)
+                norm = cp.reshape(norms, expr.shape, order="F")
+                expr, constraints = self.canonicalize_tree(norm, affine_above)
+                return expr, constraints
+            if isinstance(expr, DivExpression) and args[1].is_constant():
+                return expr.copy(args), []  # CVXPY makes a variable of the constant: linear turns nonconvex
             known = type(expr) in self.smooth_canon_methods or type(expr).__name__ in self._converters
             if not known and _rewritten_here(expr):
                 return _as_matrices(expr, args), []
-        return super().canonicalize_expr(expr, args, affine_above)
+        expr, constraints = super().canonicalize_expr(expr, args, affine_above)
+        return expr, constraints
 
 
 def _as_matrices(expression: Any, args: list[Any]) -> Any:
@@ -145,14 +153,19 @@ def _plain(term: Any) -> Any:
     if kind == "ExpCone":
         x, y, z = term.args
         return x + cp.rel_entr(y, z) <= 0
+    if kind == "PowCone3D":
+        x, y, z = term.args
+        weight = term.alpha
+        mean = cp.exp(cp.multiply(weight, cp.log(x)) + cp.multiply(1 - weight, cp.log(y)))
+        return cp.abs(z) <= mean
     return term
 
 
-# ------------------------------------------------------------------------------------------------ the smooth form
+# -------------------------------------------------------------------------------------------- the smooth form
 
 
 class SmoothForm:
-    r"""A program as :math:`\min f(x)` subject to :math:`c_l \le g(x) \le c_u`, :math:`l \le x \le u`, with derivatives.
+    r"""A program as :math:`\min f(x)`, :math:`c_l \le g(x) \le c_u`, :math:`l \le x \le u`, with derivatives.
 
     Functions are CVXPY's; `Hypograph` constraints are rows :math:`f(x) - t \ge 0` behind its own.
     Multipliers follow :math:`\nabla f + J^\top \lambda = z`, with ``z`` held by the bounds of ``x``.
@@ -188,9 +201,8 @@ class SmoothForm:
         finally:  # a start we made up must not be taken for the user's by the next solve
             for variable, value in kept.values():
                 variable.save_value(value)
-        self.notes = tuple(
-            dict.fromkeys(str(w.message).strip() for w in caught if "denominator" in str(w.message))
-        )
+        assumed = any("denominator" in str(warning.message) for warning in caught)
+        self.notes = ("every denominator was assumed to be positive",) if assumed else ()
 
     def _restate(self, program: Program) -> tuple[cp.Problem, dict[int, int]]:
         """Problem in inequalities and equalities only; id of each constraint's stand-in."""
@@ -211,10 +223,8 @@ class SmoothForm:
         """Give a value to variables that have none: one, moved into the bounds if need be."""
         for variable in variables:
             if variable.value is None:
-                low, high = (
-                    np.broadcast_to(np.asarray(b, dtype=float), variable.shape) for b in variable.get_bounds()
-                )
-                variable.save_value(_inside(low, high))
+                bounds = (np.asarray(bound, dtype=float) for bound in variable.get_bounds())
+                variable.save_value(_inside(*(np.broadcast_to(bound, variable.shape) for bound in bounds)))
         for (t, x), hypograph in zip(self._touch, self._hypographs, strict=True):
             t.save_value(np.asarray(hypograph.t.value, dtype=float))
             x.save_value(np.asarray(hypograph.x.value, dtype=float))
@@ -224,7 +234,8 @@ class SmoothForm:
         if isinstance(problem.objective, cp.Maximize):
             problem, _ = FlipObjective().apply(problem)
         problem, inverse = CvxAttr2Constr(reduce_bounds=False).apply(problem)
-        lowered, originals, renamed = inverse or ({}, {}, {})
+        maps: Any = inverse or ({}, {}, {})
+        lowered, originals, renamed = maps
         for key, variable in lowered.items():
             if variable.value is None:
                 value = np.asarray(lower_value(originals[key]), dtype=float)
@@ -369,11 +380,7 @@ class SmoothForm:
                 values[variable.id] = self._unused[variable.id]
                 continue
             part = np.asarray(x[where[0] : where[1]], dtype=float)
-            if (
-                variable.attributes["diag"]
-                or variable.attributes["symmetric"]
-                or variable.sparse_idx is not None
-            ):
+            if where[1] - where[0] != variable.size or variable.attributes["diag"]:
                 value = recover_value_for_leaf(variable, part, project=False)
                 values[variable.id] = np.asarray(value.toarray() if sp.issparse(value) else value)
             else:
@@ -385,16 +392,13 @@ class SmoothForm:
         constraints = {}
         for terms in self.program.families.values():
             for term in terms:
-                if isinstance(term, cp.Constraint) and type(term).__name__ not in ("SOC", "ExpCone"):
+                if isinstance(term, cp.Constraint) and type(term).__name__ in CONES[:5]:
                     start, stop = self._rows[term.id]
                     part = multipliers[start:stop]
                     # Inequalities are rows `larger - smaller >= 0`, equalities `left - right == 0`.
                     value = part if type(term).__name__ in ("Equality", "Zero") else np.maximum(-part, 0.0)
                     constraints[term.id] = value.reshape(term.shape, order="F")
-        hypographs = {
-            key: np.maximum(-multipliers[start:stop], 0.0)
-            for key, (start, stop) in self._hypograph_rows.items()
-        }
+        hypographs = {key: np.maximum(-multipliers[a:b], 0.0) for key, (a, b) in self._hypograph_rows.items()}
         return constraints, hypographs
 
     # ---------------------------------------------------------------- our own checks
@@ -431,9 +435,8 @@ class SmoothForm:
         limit = np.where(residual > 0, self.lb, self.ub)
         room = np.where(np.isfinite(limit), np.abs(x - np.where(np.isfinite(limit), limit, 0.0)), np.inf)
         with np.errstate(invalid="ignore"):
-            left = np.where(
-                residual == 0, 0.0, np.minimum(np.abs(residual) / size, np.abs(residual) * room / worth)
-            )
+            held = np.minimum(np.abs(residual) / size, np.abs(residual) * room / worth)
+            left = np.where(residual == 0, 0.0, held)
         return {
             "stationarity": float(np.max(left, initial=0.0)),
             "complementarity": float(np.max(np.abs(lam * self.slack(x, lam)), initial=0.0)) / worth,
@@ -442,9 +445,9 @@ class SmoothForm:
     def lower_bound(self, x: Array, multipliers: Array) -> float | None:
         """Lower bound on the minimum, from the Lagrangian at these multipliers linearised at ``x``.
 
-        None where the Lagrangian is not known to be convex. The gradient that is left over is charged at the
-        variable's bound, or without one at ``-|r||x|``: the result then holds for every point no farther from
-        zero, entry by entry, than the answer.
+        None where the Lagrangian is not known to be convex. The gradient ``r`` that is left over is charged
+        at the variable's bound, or without one at ``r x - |r| max(|x|, 1)``: the result then holds for every
+        point that is no farther from the answer, entry by entry, than the answer's own size.
         """
         lam = self.admissible(multipliers)
         if not self.convex_objective or np.any(np.isnan(self.curvature) & (lam != 0)):
@@ -456,10 +459,11 @@ class SmoothForm:
 
 
 def _least(slope: Array, x: Array, lower: Array, upper: Array) -> float:
-    """Least value of ``slope @ z`` over the box; where it has no end, over points no farther out than ``x``."""
+    """Least value of ``slope @ z`` over the box; where that has no end, over points near ``x``."""
     limit = np.where(slope > 0, lower, upper)
+    near = slope * x - np.abs(slope) * np.maximum(np.abs(x), 1.0)
     with np.errstate(invalid="ignore"):
-        return float(np.where(np.isfinite(limit), slope * limit, -np.abs(slope) * np.abs(x)).sum())
+        return float(np.where(np.isfinite(limit), slope * limit, near).sum())
 
 
 def _inside(low: Array, high: Array) -> Array:
@@ -486,7 +490,7 @@ def _curvature(expression: Any) -> float:
 
 
 def _second_derivative(hypograph: Hypograph, x: Array) -> Array:
-    """Second derivative of a concave function by differences of its first; one-sided at the end of a domain."""
+    """Second derivative of a concave function by differences; one-sided at the end of a domain."""
     step = 1e-5 * np.maximum(np.abs(x), 1.0)
     left, middle, right = (hypograph.derivative_at(x + side * step) for side in (-1, 0, 1))
     with np.errstate(all="ignore"):
@@ -495,7 +499,7 @@ def _second_derivative(hypograph: Hypograph, x: Array) -> Array:
     return np.minimum(np.where(np.isfinite(value), value, 0.0), 0.0)
 
 
-# -------------------------------------------------------------------------------------------------- evidence
+# --------------------------------------------------------------------------------------------------- evidence
 
 
 def infeasibility(form: SmoothForm, x: Array, tolerance: float, rounds: int = 8) -> Array | None:
@@ -510,8 +514,6 @@ def infeasibility(form: SmoothForm, x: Array, tolerance: float, rounds: int = 8)
     """
     from scipy.optimize import linprog
 
-    if not np.all(np.isfinite(x)):
-        x = form.x0
     upper = np.flatnonzero(np.isfinite(form.cu) & (form.curvature >= 0))
     lower = np.flatnonzero(np.isfinite(form.cl) & (form.curvature <= 0))
     rows = np.concatenate([upper, lower])
@@ -555,7 +557,7 @@ def infeasibility(form: SmoothForm, x: Array, tolerance: float, rounds: int = 8)
 
 
 def endless(form: SmoothForm, x: Array) -> bool:
-    """Whether ``x``, or a point far out in its direction from the start, is feasible and better than any optimum."""
+    """Whether ``x``, or a point far beyond it as seen from the start, is feasible and absurdly good."""
     step = x - form.x0
     length = float(np.max(np.abs(step), initial=0.0))
     if not (np.isfinite(length) and length > 0):
@@ -580,29 +582,18 @@ def recover_multipliers(form: SmoothForm, x: Array, tolerance: float) -> Array:
     multipliers = np.zeros(form.m)
     if not rows.size:
         return multipliers
-    columns = sp.hstack(
-        [
-            matrix[rows].T,
-            sp.csr_array((np.ones(held.size), (held, np.arange(held.size))), shape=(form.n, held.size)),
-        ],
-        format="csr",
-    )
+    ones = np.ones(held.size), (held, np.arange(held.size))
+    columns = sp.hstack([matrix[rows].T, sp.csr_array(ones, shape=(form.n, held.size))], format="csr")
     # `-z` of a variable at its lower bound is negative, at its upper bound positive; at both it is free.
     least = np.concatenate([np.where(below[rows], -np.inf, 0.0), np.where(low[held], -np.inf, 0.0)])
     most = np.concatenate([np.where(above[rows], np.inf, 0.0), np.where(high[held], np.inf, 0.0)])
-    dense = columns.size <= 4_000_000
-    fit = lsq_linear(
-        columns.toarray() if dense else columns,
-        -form.gradient(x),
-        bounds=(least, most),
-        tol=1e-14,
-        max_iter=500,
-    )
+    left: Any = columns.toarray() if math.prod(columns.shape) <= 4_000_000 else columns
+    fit = lsq_linear(left, -form.gradient(x), bounds=(least, most), tol=1e-14, max_iter=500)
     multipliers[rows] = fit.x[: rows.size]
     return multipliers
 
 
-# -------------------------------------------------------------------------------------------------- solvers
+# ---------------------------------------------------------------------------------------------------- solvers
 
 
 @dataclass
@@ -670,7 +661,7 @@ class Watched:
         return self._array(self.form.hessian, self.hessianstructure()[0].size, x, multipliers, factor)
 
     def intermediate(self, *report: Any) -> bool:
-        """Called once an iteration; False stops the solver."""
+        """Take a report, once an iteration; False stops the solver."""
         self.iterations = max(self.iterations, int(report[1]))
         self.late = self.late or time.perf_counter() > self.deadline
         return self.error is None and not self.late
@@ -679,6 +670,26 @@ class Watched:
         """Raise what a callback raised."""
         if self.error is not None:
             raise self.error
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let a keyboard interrupt wait like any other exception.
+
+        Raised at the entry of a callback, before our own code can catch it, the solver would swallow it.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+
+        def wait(_number: int, _frame: Any) -> None:
+            self.error = KeyboardInterrupt()
+
+        signal.signal(signal.SIGINT, wait)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
@@ -748,22 +759,26 @@ class Smooth(Backend):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # what solvers warn of is in their status
             outcome = self.run(form, settings, deadline)
-            answer = self._judge(program, form, outcome, settings)
+            answer = self._judge(program, form, outcome, settings, deadline)
         answer.seconds = {"compile": compiled - started, "solve": time.perf_counter() - compiled}
         return answer
 
-    def _judge(self, program: Program, form: SmoothForm, outcome: Outcome, settings: Settings) -> Answer:
+    def _judge(
+        self, program: Program, form: SmoothForm, outcome: Outcome, settings: Settings, deadline: float
+    ) -> Answer:
         """Turn the solver's word into a claim that we can stand by."""
         answer = Answer(outcome.status, "; ".join([outcome.reason, *form.notes]), extra=dict(outcome.extra))
         if outcome.iterations is not None:
             answer.extra["iterations"] = int(outcome.iterations)
         x = np.asarray(outcome.x, dtype=float)
         violation = form.violation(x) if np.all(np.isfinite(x)) else math.inf
-        if outcome.status not in (Status.OPTIMAL, Status.LIMIT) or violation > settings.tolerance:
-            proof = None if violation <= settings.tolerance else infeasibility(form, x, settings.tolerance)
-            if proof is not None:
-                answer.status, answer.conflict = Status.INFEASIBLE, self._families(form, proof)
-                return answer
+        if outcome.status is not Status.OPTIMAL or violation > settings.tolerance:
+            suspect = violation > settings.tolerance and time.perf_counter() < deadline
+            for point in (x, form.x0) if suspect else ():
+                proof = infeasibility(form, point, settings.tolerance)
+                if proof is not None:
+                    answer.status, answer.conflict = Status.INFEASIBLE, self._families(form, proof)
+                    return answer
         if outcome.status is not Status.OPTIMAL and endless(form, x):
             answer.status = Status.UNBOUNDED
             return answer
@@ -799,7 +814,8 @@ class Smooth(Backend):
         multipliers = outcome.multipliers
         usable = multipliers is not None and np.all(np.isfinite(multipliers))
         error = form.kkt(x, multipliers) if usable and multipliers is not None else {"stationarity": math.inf}
-        if max(error.values()) > 1e-2 * settings.tolerance and not self.exact_multipliers:
+        doubtful = max(error.values()) > 1e-2 * settings.tolerance and outcome.status is not Status.LIMIT
+        if doubtful and not self.exact_multipliers:
             fitted = recover_multipliers(form, x, settings.tolerance)
             refitted = form.kkt(x, fitted)
             if max(refitted.values()) < max(error.values()):
@@ -827,7 +843,8 @@ class Smooth(Backend):
             answer.primal, answer.dual, answer.hypograph_dual, answer.bound = {}, {}, {}, None
         else:
             answer.status = Status.INACCURATE
-            answer.reason += f"; stationary only to {error:.1e}"
+            if answer.bound is None:
+                answer.reason += f"; stationary only to {error:.1e}"
 
 
 def _sign(program: Program) -> float:
@@ -888,7 +905,7 @@ class Pounce(Smooth):
         for name, value in options.items():
             problem.add_option(name, value)
         try:
-            with nullcontext() if settings.verbose else quiet():
+            with watched.interruptible(), nullcontext() if settings.verbose else quiet():
                 x, info = problem.solve(form.x0.copy())
         except RuntimeError as error:
             watched.release()
@@ -979,12 +996,12 @@ class Ipyopt(Smooth):
             except ValueError as error:
                 if "option" in str(error):
                     raise InvalidInput(
-                        f"backend {self.name!r}: {error}, given {dict(settings.options)}; see Ipopt's list of options"
+                        f"backend {self.name!r}: {error}, given {dict(settings.options)}; see Ipopt's options"
                     ) from error
                 raise
-            x, _, code = problem.solve(
-                form.x0.copy(), mult_g=multipliers, mult_x_L=np.zeros(form.n), mult_x_U=np.zeros(form.n)
-            )
+            held = {"mult_x_L": np.zeros(form.n), "mult_x_U": np.zeros(form.n)}
+            with watched.interruptible():
+                x, _, code = problem.solve(form.x0.copy(), mult_g=multipliers, **held)
         watched.release()
         reason = self.WORDS.get(int(code), f"code {code}") + (" (time limit)" if watched.late else "")
         status = IPOPT_STATUS.get(int(code), Status.FAILED)
@@ -995,8 +1012,8 @@ class Ipyopt(Smooth):
 class Scaled:
     """The smooth form with objective and rows divided so that no gradient at the start is large.
 
-    SciPy's solvers scale nothing. Variables of ``domain`` are kept off zero, where SciPy's line searches would
-    otherwise meet infinite slopes.
+    SciPy's solvers scale nothing. Variables of ``domain`` are kept off zero, where SciPy's line searches
+    would otherwise meet infinite slopes.
     """
 
     form: SmoothForm
@@ -1078,7 +1095,7 @@ class SLSQP(Smooth):
         options: dict[str, Any] = {
             "maxiter": 1000,
             # The test is on the change of the objective, which is quadratic in the error of the point.
-            "ftol": max(1e-6 * settings.tolerance, 1e-15),
+            "ftol": max(1e-10 * settings.tolerance, 1e-16),
             "disp": settings.verbose,
         } | dict(settings.options)
         equal = np.flatnonzero(form.cl == form.cu)
@@ -1117,7 +1134,9 @@ class SLSQP(Smooth):
             # SciPy subtracts multipliers times constraints.
             signs = np.concatenate([np.full(rows.size, -sign) for _, rows, sign, _ in groups])
             places = np.concatenate([equal, above, below])
-            multipliers = scaled.multipliers(np.bincount(places, signs * np.asarray(raw), minlength=form.m))
+            weights = np.zeros(form.m)
+            np.add.at(weights, places, signs * np.asarray(raw, dtype=float))
+            multipliers = scaled.multipliers(weights)
         status = self.STATUS.get(int(result.status), Status.FAILED)
         return Outcome(np.asarray(result.x), multipliers, status, str(result.message), int(result.nit))
 
@@ -1132,6 +1151,10 @@ class TrustConstr(Smooth):
     licence = "BSD-3-Clause"
     exact_multipliers = False
     STATUS: ClassVar[dict[int, Status]] = {0: Status.LIMIT, 1: Status.OPTIMAL, 2: Status.INACCURATE}
+    WORDS: ClassVar[dict[int, str]] = {
+        1: "`gtol` termination condition is satisfied",
+        2: "`xtol` termination condition is satisfied",
+    }
 
     def option_names(self) -> frozenset[str]:
         """See `Smooth.option_names`."""
@@ -1150,11 +1173,14 @@ class TrustConstr(Smooth):
 
         scaled = Scaled(form, deadline)
         accuracy = max(1e-2 * settings.tolerance, 1e-12)
+        bounded = np.isfinite(scaled.lower).any() or np.isfinite(form.ub).any()
+        barrier = bounded or bool(np.any(form.cl != form.cu))
         options: dict[str, Any] = {
-            "maxiter": 3000,
-            "gtol": accuracy,
+            "maxiter": 1000,
+            # SciPy tests the gradient of the barrier problem at whatever barrier it has: never let it pass.
+            "gtol": 1e-300 if barrier else accuracy,
             "xtol": 1e-2 * accuracy,
-            "barrier_tol": accuracy,
+            "barrier_tol": 1e-1 * accuracy,
             "verbose": 2 if settings.verbose else 0,
         } | dict(settings.options)
         none = np.zeros(form.m)
@@ -1185,4 +1211,6 @@ class TrustConstr(Smooth):
             return Outcome(scaled.last, None, Status.LIMIT, "time limit")
         multipliers = scaled.multipliers(result.v[0]) if form.m else np.zeros(0)
         status = self.STATUS.get(int(result.status), Status.FAILED)
-        return Outcome(np.asarray(result.x), multipliers, status, str(result.message), int(result.nit))
+        # With so small a `gtol` SciPy's message complains of rounding errors; the status tells what ended it.
+        reason = self.WORDS.get(int(result.status), str(result.message))
+        return Outcome(np.asarray(result.x), multipliers, status, reason, int(result.nit))

@@ -99,7 +99,7 @@ class Program:
         self._families: dict[str, tuple[Term, ...]] = {}
         self._maximize = True
         self._objective: cp.Expression = cp.Constant(0.0)
-        self._declared: tuple[cp.Expression, dict[str, tuple[Term, ...]]] | None = None
+        self._declared: tuple[cp.Expression, bool, dict[str, tuple[Term, ...]]] | None = None
         self._exact: ExactRoute | None = None
         self._guard: Guard | None = None
         self._problem: cp.Problem | None = None
@@ -139,7 +139,9 @@ class Program:
                 None if high is None else np.broadcast_to(np.asarray(high) / factor, np.zeros(shape).shape),
             ]
         inner = cp.Variable(shape, name=name, **attributes)
-        expression = inner if not scaled else inner * factor if factor.ndim == 0 else cp.multiply(factor, inner)
+        expression = (
+            inner if not scaled else inner * factor if factor.ndim == 0 else cp.multiply(factor, inner)
+        )
         self._name(name, expression)
         self._inner[name] = inner
         self._scales[name] = factor
@@ -217,7 +219,9 @@ class Program:
                 continue
             hint = ""
             if isinstance(constraint, bool | np.bool_ | np.ndarray):
-                hint = "; a comparison of plain numbers gives a truth value: use a variable of the program in it"
+                hint = (
+                    "; a comparison of plain numbers gives a truth value: use a variable of the program in it"
+                )
             raise InvalidInput(
                 f"argument {position} of family {family!r} is a {type(constraint).__name__}, "
                 f"not a constraint{hint}"
@@ -247,7 +251,7 @@ class Program:
             ``guard(program, what, term)`` is asked about each constraint or objective that comes later, and
             raises `InvalidInput` for what this form of the program is not valid for.
         """
-        self._declared = (self._objective, dict(self._families))
+        self._declared = (self._objective, self._maximize, dict(self._families))
         self._exact, self._guard = exact, guard
         self._build_seconds = time.perf_counter() - self._born
         return self
@@ -345,6 +349,14 @@ class Program:
                     found[name if name not in found else f"{name}#{variable.id}"] = variable
         return found
 
+    def _parameters(self) -> list[cp.Parameter]:
+        parts: list[Any] = [self.problem]
+        for pair in self.hypographs:
+            parts += [pair.t, pair.x]
+        for condition in self.complementarities:
+            parts += [condition.a, condition.b]
+        return list({p.id: p for part in parts for p in part.parameters()}.values())
+
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Put physical values into the variables, as a start for local solvers."""
         inner = self.inner_values(values)
@@ -359,18 +371,24 @@ class Program:
             if name not in self._inner:
                 raise InvalidInput(f"{self.name!r} has no variable {name!r}; it has {', '.join(self._inner)}")
             variable = self._inner[name]
-            inner[variable.id] = np.broadcast_to(np.asarray(value, dtype=float) / self._scales[name], variable.shape)
+            array = np.asarray(value, dtype=float)
+            try:
+                inner[variable.id] = np.broadcast_to(array / self._scales[name], variable.shape)
+            except ValueError:
+                raise InvalidInput(
+                    f"the value of {name!r} has shape {array.shape}, and the variable {variable.shape}"
+                ) from None
         return inner
 
     def changes(self) -> Changes:
         """What differs from the sealed declaration."""
         if self._declared is None:
             return Changes(added=tuple(self._families), objective=True)
-        objective, families = self._declared
+        objective, maximize, families = self._declared
         return Changes(
             added=tuple(name for name, terms in self._families.items() if families.get(name) is not terms),
             dropped=tuple(name for name in families if name not in self._families),
-            objective=objective is not self._objective,
+            objective=objective is not self._objective or maximize is not self._maximize,
         )
 
     @property
@@ -419,7 +437,8 @@ class Program:
             if any(not (pair.a.is_affine() and pair.b.is_affine()) for pair in self.complementarities):
                 needs.add(Capability.NLP)
         variables = self.cvxpy_variables().values()
-        if any(v.attributes["boolean"] or v.attributes["integer"] for v in variables):
+        finite = any(type(t).__name__ == "FiniteSet" for t in self.problem.constraints)  # booleans inside
+        if finite or any(v.attributes["boolean"] or v.attributes["integer"] for v in variables):
             needs.add(Capability.MIP)
         if not self.problem.is_dcp():
             self._require_smooth()
@@ -504,19 +523,28 @@ class Program:
         )
         if not self.cvxpy_variables():
             raise InvalidInput(f"{self.name!r} has no variables; declare some with program.variable(...)")
+        unset = [parameter.name() for parameter in self._parameters() if parameter.value is None]
+        if unset:
+            raise InvalidInput(
+                f"parameters of {self.name!r} without a value: {', '.join(unset)}; set `.value`"
+            )
         chosen = choose(self, backend)
         from mechopt.solvers.solution import Status
 
-        failure: Exception | None = None
+        failure: BaseException | None = None
         started = time.perf_counter()
         try:
             answer = chosen.solve(self, settings)
         except MechanismError:
             raise
-        except Exception as error:  # whatever a solver's binding throws becomes one of our errors, chained
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # whatever a binding throws, a Rust panic too, becomes our error, chained
             failure = error
             answer = Answer(Status.FAILED, f"{type(error).__name__}: {error}")
-            answer.seconds = {"solve": time.perf_counter() - started}
+        answer.seconds.setdefault("solve", time.perf_counter() - started)
         solution = check(self, answer, settings, chosen)
         if on_failure == "return":
             return solution

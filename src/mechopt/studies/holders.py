@@ -58,7 +58,9 @@ def read_holders(
     """
     path = Path(path)
     if not path.is_file():
-        raise InvalidInput(f"no file of holders at {path.name!r} (paths are relative to the scenario's folder)")
+        raise InvalidInput(
+            f"no file of holders at {path.name!r} (paths are relative to the scenario's folder)"
+        )
     levels, weights = [], []
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -67,7 +69,9 @@ def read_holders(
             reader.fieldnames = header
             for wanted in (column, weight):
                 if wanted is not None and wanted not in header:
-                    raise InvalidInput(f"{path.name} has no column {wanted!r}; it has {', '.join(header) or 'none'}")
+                    raise InvalidInput(
+                        f"{path.name} has no column {wanted!r}; it has {', '.join(header) or 'none'}"
+                    )
             for row in reader:
                 line = reader.line_num
                 if None in row or None in row.values():

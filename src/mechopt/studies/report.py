@@ -46,9 +46,13 @@ def show_run(report: RunReport, console: Console) -> None:
     )
     for row in report.rows:
         if not row.agrees(scenario.tolerance):
-            console.print(f"{row.backend}: {row.solution.reason or 'does not meet the reference'}", style="yellow")
+            console.print(
+                f"{row.backend}: {row.solution.reason or 'does not meet the reference'}", style="yellow"
+            )
     if report.skipped:
-        console.print("not run: " + "; ".join(f"{n} ({why})" for n, why in report.skipped.items()), style="dim")
+        console.print(
+            "not run: " + "; ".join(f"{n} ({why})" for n, why in report.skipped.items()), style="dim"
+        )
 
 
 def show_backends(console: Console) -> None:
@@ -68,7 +72,13 @@ def show_backends(console: Console) -> None:
 def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
     """Print the ledger of claims, surprises last."""
     table = Table(pad_edge=False)
-    for name, justify in (("claim", "left"), ("says", "left"), ("verdict", "left"), ("worst", "right"), ("s", "right")):
+    for name, justify in (
+        ("claim", "left"),
+        ("says", "left"),
+        ("verdict", "left"),
+        ("worst", "right"),
+        ("s", "right"),
+    ):
         table.add_column(name, justify=justify, no_wrap=name in ("claim", "worst", "s"))  # type: ignore[arg-type]
     listed = list(outcomes)
     for outcome in listed:

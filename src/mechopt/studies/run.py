@@ -156,7 +156,9 @@ def run_scenario(
         audit = contract.audit(solution) if solution.values else None
         rows.append(BackendRow(name, solution, audit, menu, error))
     best = max(
-        (r for r in repaired.values() if r is not None and r.status.ok), key=lambda r: r.objective, default=None
+        (r for r in repaired.values() if r is not None and r.status.ok),
+        key=lambda r: r.objective,
+        default=None,
     )
     return RunReport(scenario, contract, program, reference, value, best, tuple(rows), skipped, note)
 
@@ -183,7 +185,9 @@ def write_report(report: RunReport, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     files = [out / "backends.csv", out / "result.json"]
     _write_csv(files[0], [row.record() for row in report.rows])
-    files[1].write_text(json.dumps(_plain(_record(report)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    files[1].write_text(
+        json.dumps(_plain(_record(report)), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     if report.best is not None:
         menu = out / "menu.csv"
         _write_csv(menu, _menu_rows(report, report.best))
@@ -229,7 +233,9 @@ def _record(report: RunReport) -> dict[str, Any]:
         "skipped": report.skipped,
         "best_backend": best.backend if best else None,
         "prices": {
-            row.backend: {family: [np.asarray(p) for p in prices] for family, prices in row.solution.duals.items()}
+            row.backend: {
+                family: [np.asarray(p) for p in prices] for family, prices in row.solution.duals.items()
+            }
             for row in report.rows
         },
         "menu": {name: value for name, value in best.items()} if best else None,

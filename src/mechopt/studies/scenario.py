@@ -140,7 +140,9 @@ class Term(_Table):
         value = program[self.name]
         if self.index is not None:
             if value.ndim != 1 or not -value.size <= self.index < value.size:
-                raise InvalidInput(f"{where}: {self.name!r} has shape {value.shape}, there is no index {self.index}")
+                raise InvalidInput(
+                    f"{where}: {self.name!r} has shape {value.shape}, there is no index {self.index}"
+                )
             value = value[self.index]
         elif self.weights is not None:
             if value.shape != (len(self.weights),):
@@ -165,7 +167,9 @@ class LinearConstraint(_Table):
         expressions = [term.expression(program, where) for term in self.terms]
         shapes = {expression.shape for expression in expressions} - {()}
         if len(shapes) > 1:
-            raise InvalidInput(f"{where}: terms of shapes {sorted(shapes)} cannot be added; use index or weights")
+            raise InvalidInput(
+                f"{where}: terms of shapes {sorted(shapes)} cannot be added; use index or weights"
+            )
         total = sum(expressions[1:], expressions[0])
         relation = {"<=": total <= self.bound, ">=": total >= self.bound, "==": total == self.bound}
         program.add(self.family, relation[self.sense])
@@ -237,7 +241,11 @@ def _as_floats(value: Any) -> Any:
     """TOML writes 100 where a float is meant; pydantic's strict mode accepts it only for scalars."""
     if isinstance(value, dict):
         return {key: _as_floats(entry) for key, entry in value.items()}
-    if isinstance(value, list) and value and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+    ):
         return [float(entry) for entry in value]
     if isinstance(value, list):
         return [_as_floats(entry) for entry in value]

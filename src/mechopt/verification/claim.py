@@ -172,8 +172,10 @@ class Ledger:
         )
         if not chosen:
             wings = sorted({name.split("/")[0] for name in self.claims})
-            raise InvalidInput(f"no claim matches {pattern!r}; there are {', '.join(wings)}, for example "
-                               f"{next(iter(self.claims), 'none')!r}")
+            raise InvalidInput(
+                f"no claim matches {pattern!r}; there are {', '.join(wings)}, for example "
+                f"{next(iter(self.claims), 'none')!r}"
+            )
         return chosen
 
     def __iter__(self) -> Iterator[Claim]:
@@ -203,7 +205,11 @@ def run_claim(claim: Claim, *, n_instances: int | None = None, seed: int = 0) ->
         except Exception as error:  # a check that breaks decides nothing, and must not end the run
             where = traceback.extract_tb(error.__traceback__)[-1]
             return Outcome(
-                claim, Verdict.UNDECIDED, n_checked, worst, instance,
+                claim,
+                Verdict.UNDECIDED,
+                n_checked,
+                worst,
+                instance,
                 f"the check broke on instance {number}: {type(error).__name__}: {error} (line {where.lineno})",
                 time.perf_counter() - started,
             )
@@ -212,7 +218,11 @@ def run_claim(claim: Claim, *, n_instances: int | None = None, seed: int = 0) ->
         n_checked += 1
         if np.isnan(finding.gap):
             return Outcome(
-                claim, Verdict.UNDECIDED, n_checked, worst, instance,
+                claim,
+                Verdict.UNDECIDED,
+                n_checked,
+                worst,
+                instance,
                 f"the gap of instance {number} is not a number; {finding.witness}",
                 time.perf_counter() - started,
             )

@@ -195,7 +195,8 @@ def _stationary(gain: ConcaveFunction, delta: FloatArray, phi: FloatArray, unit_
 
 @_stationary.register
 def _(gain: LogGain, delta: FloatArray, phi: FloatArray, unit_cost: float) -> FloatArray:
-    return gain.weight / (unit_cost * phi) - 1 / (gain.scale * delta)
+    quantity: FloatArray = gain.weight / (unit_cost * phi) - 1 / (gain.scale * delta)
+    return quantity
 
 
 @_stationary.register
@@ -208,14 +209,14 @@ def _(gain: PowerGain, delta: FloatArray, phi: FloatArray, unit_cost: float) -> 
 @_stationary.register
 def _(gain: SaturatingGain, delta: FloatArray, phi: FloatArray, unit_cost: float) -> FloatArray:
     ratio = gain.weight * gain.scale / unit_cost
-    return (np.log(ratio) - np.log(phi / delta)) / (gain.scale * delta)
+    quantity: FloatArray = (np.log(ratio) - np.log(phi / delta)) / (gain.scale * delta)
+    return quantity
 
 
 @_stationary.register
 def _(gain: QuadraticGain, delta: FloatArray, phi: FloatArray, unit_cost: float) -> FloatArray:
-    return gain.slope / (gain.curvature * gain.scale * delta) - unit_cost * phi / (
-        gain.curvature * (gain.scale * delta) ** 2
-    )
+    z = (gain.slope - unit_cost * phi / (gain.scale * delta)) / gain.curvature
+    return z / (gain.scale * delta)
 
 
 def uniform_cutoff(lo: float, hi: float, gain: LogGain, unit_cost: float) -> float:

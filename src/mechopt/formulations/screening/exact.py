@@ -10,9 +10,9 @@ these optima fall with the type, they are the answer, in one pass.
 
 Otherwise neighbouring types must share a contract ("ironing"), and the pools are found by divide and conquer.
 Let :math:`D_k(q) = p_k \delta_k f'(\delta_k q) - B_k` be the net marginal gain of type k. The types that want
-more than a threshold t are the prefix with the largest sum of D(t); split there, and go on with both parts and
-with a threshold in the middle of the range that is left to each. All parts of one depth are treated together,
-and nothing is asked of f but its derivative, so kinks are welcome.
+more than a threshold t are the prefix with the largest sum of D(t); split there, and go on with both parts
+and with a threshold in the middle of the range that is left to each. All parts of one depth are treated
+together, and nothing is asked of f but its derivative, so kinks are welcome.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ IndexArray = NDArray[np.intp]
 _EPS = float(np.finfo(np.float64).eps)
 # Quantities as close as this (relatively) are one pool: rounding may split a pool in the last digits.
 _SAME_CONTRACT = 1e-12
+# Quantities below this share of the largest are not told apart; it only keeps the search finite.
+_NEGLIGIBLE = 1e-100
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,7 @@ def solve_exact(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_
     payment = unit_cost * amount
     payment += rent
     objective = float(probs @ gain(amount) - probs @ payment)
-    n_excluded = int(types.size - np.searchsorted(-quantity, 0.0))
+    n_excluded = int(types.size - np.count_nonzero(quantity))
     return ExactMenu(quantity, payment, rent, objective, pools, n_excluded, regular)
 
 
@@ -256,23 +258,24 @@ def _iron(items: _Items) -> FloatArray:
     where = np.arange(items.target.size)
     length = np.array([items.target.size])
     low, high = np.zeros(1), np.array([np.inf])
-    first = True
+    negligible = _NEGLIGIBLE * items.target.max()
+    # Halving an interval never reaches 0: the types that want nothing at all are split off first.
+    at_zero = bool(np.isfinite(items.gain.derivative(0.0)) and items.target.min() == 0)
     while True:
         # The quantities of a segment lie between the smallest and the largest of its own optima.
         start = np.cumsum(length) - length
         low = np.maximum(low, np.minimum.reduceat(items.target, start))
         high = np.minimum(high, np.maximum.reduceat(items.target, start))
-        open_ = high - low > 2 * _EPS * high
-        if not open_.all():
-            keep = np.repeat(open_, length)
-            quantity[where[~keep]] = np.repeat(high[~open_], length[~open_])
+        unsettled = high - low > 2 * _EPS * high + negligible
+        if not unsettled.all():
+            keep = np.repeat(unsettled, length)
+            quantity[where[~keep]] = np.repeat(high[~unsettled], length[~unsettled])
             items, where = items.take(keep), where[keep]
-            length, low, high = length[open_], low[open_], high[open_]
+            length, low, high = length[unsettled], low[unsettled], high[unsettled]
         if not length.size:
             return quantity
-        # The first threshold is 0 where that is possible: halving an interval never reaches 0.
-        threshold = low if first and low[0] == 0 else low + (high - low) / 2
-        first = False
+        threshold = low if at_zero else low + (high - low) / 2
+        at_zero = False
         more = _best_prefix(items.net(np.repeat(threshold, length)), length)
         low = np.stack((threshold, low), axis=1).ravel()
         high = np.stack((high, threshold), axis=1).ravel()

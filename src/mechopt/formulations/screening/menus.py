@@ -43,10 +43,10 @@ def rents(types: ArrayLike, quantity: ArrayLike, unit_cost: float) -> FloatArray
     >>> rents([1.0, 2.0, 4.0], [5.0, 3.0, 1.0], unit_cost=1.0).tolist()
     [5.0, 2.0, 0.0]
     """
-    types, quantity = np.asarray(types, dtype=np.float64), np.asarray(quantity, dtype=np.float64)
-    rent = np.zeros_like(types)
-    steps = types[1:] - types[:-1]
-    steps *= quantity[1:]
+    delta, q = _floats(types), _floats(quantity)
+    rent = np.zeros_like(delta)
+    steps = delta[1:] - delta[:-1]
+    steps *= q[1:]
     steps *= unit_cost
     # Summed from the last type down, where the rents are small, so that small rents keep their digits.
     np.cumsum(steps[::-1], out=rent[-2::-1])
@@ -83,8 +83,8 @@ def payments(types: ArrayLike, quantity: ArrayLike, unit_cost: float) -> FloatAr
     >>> payments([1.0, 2.0, 4.0], [5.0, 3.0, 1.0], unit_cost=1.0).tolist()
     [10.0, 8.0, 4.0]
     """
-    types, quantity = np.asarray(types, dtype=np.float64), np.asarray(quantity, dtype=np.float64)
-    return unit_cost * types * quantity + rents(types, quantity, unit_cost)
+    delta, q = _floats(types), _floats(quantity)
+    return unit_cost * delta * q + rents(delta, q, unit_cost)
 
 
 def utility_matrix(types: ArrayLike, quantity: ArrayLike, payment: ArrayLike, unit_cost: float) -> FloatArray:
@@ -111,10 +111,8 @@ def utility_matrix(types: ArrayLike, quantity: ArrayLike, payment: ArrayLike, un
     >>> utility_matrix([1.0, 2.0], [5.0, 3.0], [8.0, 6.0], unit_cost=1.0).tolist()
     [[3.0, 3.0], [-2.0, 0.0]]
     """
-    types, quantity = np.asarray(types, dtype=np.float64), np.asarray(quantity, dtype=np.float64)
-    matrix: FloatArray = np.asarray(payment, dtype=np.float64) - unit_cost * np.multiply.outer(
-        types, quantity
-    )
+    costs = unit_cost * np.multiply.outer(_floats(types), _floats(quantity))
+    matrix: FloatArray = _floats(payment) - costs
     return matrix
 
 
@@ -140,7 +138,12 @@ def nearest_monotone(quantity: ArrayLike, weights: ArrayLike) -> FloatArray:
     >>> nearest_monotone([4.0, 1.0, 3.0, -1.0], [0.25, 0.25, 0.25, 0.25]).tolist()
     [4.0, 2.0, 2.0, 0.0]
     """
-    quantity, weights = np.asarray(quantity, dtype=np.float64), np.asarray(weights, dtype=np.float64)
-    monotone: FloatArray = isotonic_regression(quantity, weights=weights, increasing=False).x
+    monotone: FloatArray = isotonic_regression(
+        _floats(quantity), weights=_floats(weights), increasing=False
+    ).x
     # Clipping afterwards is exact: the bound only flattens a tail.
     return np.maximum(monotone, 0.0)
+
+
+def _floats(values: ArrayLike) -> FloatArray:
+    return np.asarray(values, dtype=np.float64)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from mechopt.formulations.functions import ConcaveFunction, LogGain
 from mechopt.formulations.screening import closed_form as oracle
 from mechopt.formulations.screening import exact, menus
-from mechopt.formulations.screening.program import Form, declare
+from mechopt.formulations.screening.program import Form, check_form, declare
 from mechopt.solvers import certify
 from mechopt.solvers.backend import DEFAULT_TOLERANCE, Settings, get_backend
-from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.errors import InvalidInput, Unbounded
 from mechopt.solvers.program import OnFailure, Program
 from mechopt.solvers.solution import Solution, Status
 from mechopt.verification.audit import Audit, Deviation, audit_choices, audit_deviations
@@ -83,10 +84,7 @@ class ScreeningContract:
             raise InvalidInput(
                 f"gain must be a ConcaveFunction such as mo.LogGain(weight=100, scale=2), got {self.gain!r}"
             )
-        cost = self.unit_cost
-        if isinstance(cost, bool) or not np.isscalar(cost) or not (np.isfinite(cost) and cost > 0):
-            raise InvalidInput(f"unit_cost must be a finite number > 0, got {cost!r}")
-        object.__setattr__(self, "unit_cost", float(cost))
+        object.__setattr__(self, "unit_cost", _check_positive(self.unit_cost, "unit_cost"))
 
     @property
     def n_types(self) -> int:
@@ -96,7 +94,9 @@ class ScreeningContract:
     @cached_property
     def cum_probs(self) -> Array:
         """Probability of a type no higher than each, shape (n_types,)."""
-        return np.cumsum(self.probs)
+        cum_probs = np.cumsum(self.probs)
+        cum_probs.setflags(write=False)
+        return cum_probs
 
     @cached_property
     def virtual_type(self) -> Array:
@@ -104,12 +104,10 @@ class ScreeningContract:
 
         ``types[k] + cum_probs[k-1] / probs[k] * (types[k] - types[k-1])``.
         """
-        return self.types + self._hazard
-
-    @cached_property
-    def _hazard(self) -> Array:
         below = np.concatenate([[0.0], self.cum_probs[:-1]])
-        return below / self.probs * np.diff(self.types, prepend=self.types[0])
+        virtual_type: Array = self.types + below / self.probs * np.diff(self.types, prepend=self.types[0])
+        virtual_type.setflags(write=False)
+        return virtual_type
 
     @property
     def virtual_cost(self) -> Array:
@@ -178,10 +176,27 @@ class ScreeningContract:
             utility per holder.
         """
         if backend is None or backend == "exact":
-            Settings(tolerance or DEFAULT_TOLERANCE, time_limit, verbose, options)  # same rules as elsewhere
+            tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
+            Settings(tolerance, time_limit, verbose, options)  # same rules as elsewhere
             if options:
                 raise InvalidInput(f"backend 'exact' has no options, got {', '.join(options)}")
-            return self._solve_exactly(tolerance or DEFAULT_TOLERANCE)
+            if on_failure not in get_args(OnFailure):
+                raise InvalidInput(f"on_failure must be 'raise' or 'return', got {on_failure!r}")
+            check_form(form)
+            try:
+                return self._solve_exactly(tolerance)
+            except Unbounded as error:
+                if on_failure == "raise":
+                    raise
+                return Solution(
+                    status=Status.UNBOUNDED,
+                    reason=str(error),
+                    backend="exact",
+                    version=get_backend("exact").version(),
+                    tolerance=tolerance,
+                    program="screening contract",
+                    sense="maximize",
+                )
         program = self.program(form)
         return program.solve(
             backend,
@@ -367,7 +382,9 @@ class ScreeningContract:
             try:
                 value = menu[name] if hasattr(menu, "__getitem__") else getattr(menu, name)
             except (KeyError, AttributeError):
-                raise InvalidInput(f"a menu needs {name!r}, one entry a type; got {type(menu).__name__}") from None
+                raise InvalidInput(
+                    f"a menu needs {name!r}, one entry a type; got {type(menu).__name__}"
+                ) from None
             array = np.asarray(value, dtype=float)
             if array.shape != self.types.shape or not np.all(np.isfinite(array)):
                 raise InvalidInput(
@@ -440,6 +457,12 @@ def _check_probs(probs: ArrayLike | None, n_types: int) -> Array:
     if abs(total - 1.0) > 1e-9:
         raise InvalidInput(f"probs must sum to 1, but they sum to {total:.12g}; divide them by their sum")
     return array
+
+
+def _check_positive(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < np.inf:
+        raise InvalidInput(f"{name} must be a finite number > 0, got {value!r}")
+    return float(value)
 
 
 def _floats(value: ArrayLike, name: str) -> Array:

@@ -54,10 +54,15 @@ def ic_pairs(n_types: int) -> NDArray[np.intp]:
     return np.column_stack([agent, choice])
 
 
-def declare(contract: ScreeningContract, form: str = "reduced", *, force: bool = False) -> Program:
-    """Declare the contract's program; see `ScreeningContract.program`."""
+def check_form(form: str) -> None:
+    """Refuse an unknown form."""
     if form not in FORMS:
         raise InvalidInput(f"form must be one of {', '.join(map(repr, FORMS))}, got {form!r}")
+
+
+def declare(contract: ScreeningContract, form: str = "reduced", *, force: bool = False) -> Program:
+    """Declare the contract's program; see `ScreeningContract.program`."""
+    check_form(form)
     n_types = contract.n_types
     if form == "full" and n_types > FULL_FORM_LIMIT and not force:
         raise InvalidInput(
@@ -67,7 +72,9 @@ def declare(contract: ScreeningContract, form: str = "reduced", *, force: bool =
         )
     # In these units every type's first best is 1 inside, while quantities themselves span orders of magnitude.
     data_scale, money_scale = contract.scales()
-    program = Program(f"screening contract ({form})", objective_scale=money_scale)
+    # One type's share of the objective is of order one, however many types there are: with an expectation of order
+    # one instead, interior-point solvers stall from some thousand types on.
+    program = Program(f"screening contract ({form})", objective_scale=money_scale / n_types)
     quantity = program.variable("quantity", n_types, nonneg=True, scale=data_scale / contract.types)
     if form == "reduced":
         _declare_reduced(contract, program, quantity)
@@ -95,7 +102,9 @@ def _declare_menu(
         return
     if contract.n_types > 1:
         lower, upper = slice(None, -1), slice(1, None)
-        program.add("ic_up", payment[upper] - cp.multiply(cost * types[lower], quantity[upper]) <= rent[lower])
+        program.add(
+            "ic_up", payment[upper] - cp.multiply(cost * types[lower], quantity[upper]) <= rent[lower]
+        )
         if form == "local":
             down = payment[lower] - cp.multiply(cost * types[upper], quantity[lower])
             program.add("ic_down", down <= rent[upper])
@@ -228,6 +237,6 @@ class ExactContract:
             self.contract.types, self.contract.probs, self.contract.gain, self.contract.unit_cost
         )
         values = {"quantity": menu.quantity}
-        if "ir" in program.families:
+        if program.has_variable("payment"):
             values["payment"] = menu.payment
         return values

@@ -72,7 +72,9 @@ def entrywise(function: Callable[..., Any]) -> Rule:
 
     def rule(translation: Translation, atom: Any, arguments: list[Entries], convex: bool) -> Entries:
         spread = [np.broadcast_to(argument, atom.shape).ravel(order="F") for argument in arguments]
-        return array((function(translation, convex, *entries) for entries in zip(*spread, strict=True)), atom.shape)
+        return array(
+            (function(translation, convex, *entries) for entries in zip(*spread, strict=True)), atom.shape
+        )
 
     return rule
 
@@ -287,7 +289,8 @@ def _prod(t: Translation, atom: Any, part: list[Any], convex: bool) -> Any:
 
 def _matmul(t: Translation, atom: Any, arguments: list[Entries], convex: bool) -> Entries:
     named = [
-        array((x if _is_number(x) else t.named(x, convex) for x in a.ravel(order="F")), a.shape) for a in arguments
+        array((x if _is_number(x) else t.named(x, convex) for x in a.ravel(order="F")), a.shape)
+        for a in arguments
     ]
     left = named[0] if named[0].ndim > 1 else named[0][np.newaxis, :]
     right = named[1] if named[1].ndim > 1 else named[1][:, np.newaxis]

@@ -20,6 +20,16 @@ import numpy as np
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.pyomo.pairs import (
+    Pair,
+    as_disjunctions,
+    as_products,
+    as_sets,
+    bound,
+    fix_smaller,
+    loose,
+    settle,
+)
 from mechopt.solvers.pyomo.translate import Translation, unsupported
 from mechopt.solvers.solution import Status
 
@@ -122,7 +132,9 @@ def _quiet(verbose: bool) -> Iterator[None]:
 # ------------------------------------------------------------------ Pyomo's newer interface: HiGHS and SCIP
 
 
-def _call(solver: Any, model: Any, settings: Settings, limit: float | None, options: dict[str, Any]) -> Outcome:
+def _call(
+    solver: Any, model: Any, settings: Settings, limit: float | None, options: dict[str, Any]
+) -> Outcome:
     """Run a solver of ``pyomo.contrib.solver`` and load its point."""
     results = solver.solve(
         model,
@@ -141,7 +153,9 @@ def _call(solver: Any, model: Any, settings: Settings, limit: float | None, opti
         outcome.point = True
         outcome.objective = float(results.incumbent_objective)
     outcome.bound = results.objective_bound
-    outcome.extra = {"nodes": int(n) for key, n in results.extra_info.items() if key in ("NNodes", "mip_node_count")}
+    outcome.extra = {
+        "nodes": int(n) for key, n in results.extra_info.items() if key in ("NNodes", "mip_node_count")
+    }
     outcome.prices = results.solution_loader
     return outcome
 
@@ -229,5 +243,186 @@ class PyomoScip(ThroughPyomo):
     licence = "Apache-2.0"
     install = "pip install 'mechopt[minlp]'"
 
+    def option_names(self) -> frozenset[str]:
+        """See `ThroughPyomo.option_names`."""
+        import pyscipopt
+
+        return frozenset(pyscipopt.Model().getParams())
+
     def run(self, translation: Translation, settings: Settings, limit: float | None) -> Outcome:
-        raise NotImplementedError
+        """See `ThroughPyomo.run`."""
+        clock = _Clock(limit, time.perf_counter())
+        # SCIP meets rows only to an absolute 1e-6 unless told otherwise.
+        accuracy = float(np.clip(1e-3 * settings.tolerance, 1e-9, 1e-6))
+        options: dict[str, Any] = {
+            "numerics/feastol": accuracy,
+            "numerics/dualfeastol": accuracy,
+            "limits/gap": 1e-2 * settings.tolerance,
+            "timing/clocktype": 2,
+        } | dict(settings.options)
+        model = translation.model
+        pairs = _branchable(translation)
+        if translation.contradiction:
+            return Outcome(Status.INFEASIBLE, "a complementarity pair of constants does not hold")
+
+        def go() -> Outcome:
+            return _call(_scip(), model, settings, clock.left(), options)
+
+        outcome = _told_apart(go(), model, go)
+        if outcome.status is Status.OPTIMAL and pairs and loose(pairs, 1e-1 * settings.tolerance):
+            outcome = _tightened(outcome, pairs, go)
+        free = translation.unbounded_variables()
+        if free and (outcome.status is Status.LIMIT or outcome.status is Status.FAILED):
+            outcome.reason += (
+                f"; {free} entries of variables have no finite bounds: SCIP proves little without"
+            )
+        outcome.prices = None
+        return outcome
+
+
+def _scip() -> Any:
+    from pyomo.contrib.solver.solvers.scip.scip_direct import ScipDirect
+
+    return ScipDirect()
+
+
+def _branchable(translation: Translation) -> list[Pair]:
+    """Write the pairs into the model in the way that suits each; return them."""
+    pairs = settle(translation)
+    if pairs:
+        bound(translation, pairs)
+        bounded = [pair for pair in pairs if all(side.ub is not None for side in pair)]
+        free = [pair for pair in pairs if any(side.ub is None for side in pair)]
+        if bounded:
+            as_disjunctions(translation, bounded)
+        if free:
+            as_sets(translation, free)
+    return pairs
+
+
+def _tightened(outcome: Outcome, pairs: list[Pair], again: Callable[[], Outcome]) -> Outcome:
+    """Solve once more with the smaller side of each pair at zero; the bound stays that of the whole program."""
+    fix_smaller(pairs)
+    exact = again()
+    if exact.status is Status.OPTIMAL:
+        exact.bound = outcome.bound
+        exact.extra |= outcome.extra
+        return exact
+    return outcome
+
+
+# ------------------------------------------------------------------ Pyomo's solvers by file: POUNCE
+
+
+class PyomoPounce(ThroughPyomo):
+    """POUNCE through an AMPL file: an interior-point method for smooth programs, local where they are not convex.
+
+    Complementarity pairs are relaxed to ``a b <= e`` with ``e`` going to zero; a last solve holds the smaller side
+    of each pair at zero.
+    """
+
+    name = "pyomo:pounce"
+    capabilities = CONVEX | {Capability.NLP, Capability.COMP}
+    rank = 72
+    modules = ("pyomo", "pounce")
+    distribution = "pounce-solver"
+    licence = "EPL-2.0"
+    install = "pip install 'mechopt[nlp]'"
+
+    relaxations: ClassVar[tuple[float, ...]] = (1e-1, 1e-3, 1e-5, 1e-7)
+    """The bounds ``e``, one solve each, warm-started from the last."""
+
+    def available(self) -> str | None:
+        """See `Backend.available`; the executable must be there too."""
+        missing = super().available()
+        return missing or (
+            None if _executable() else "the executable `pounce` is neither in its package nor on PATH"
+        )
+
+    def option_names(self) -> frozenset[str]:
+        """See `ThroughPyomo.option_names`."""
+        return _pounce_options(str(_executable()))
+
+    def run(self, translation: Translation, settings: Settings, limit: float | None) -> Outcome:
+        """See `ThroughPyomo.run`."""
+        clock = _Clock(limit, time.perf_counter())
+        model = translation.model
+        pairs = settle(translation)
+        if translation.contradiction:
+            return Outcome(Status.INFEASIBLE, "a complementarity pair of constants does not hold")
+        convex = translation.program.is_convex()
+
+        def go() -> Outcome:
+            return _pounce(model, settings, clock.left(), convex)
+
+        if not pairs:
+            return go()
+        as_products(translation, pairs)
+        for relaxation in self.relaxations:
+            model.mpec_bound.set_value(relaxation)
+            outcome = go()
+            if outcome.status is not Status.OPTIMAL:
+                return outcome
+        model.pairs.deactivate()
+        return _tightened(outcome, pairs, go)
+
+
+def _pounce(model: Any, settings: Settings, limit: float | None, convex: bool) -> Outcome:
+    import pyomo.environ as pyo
+
+    if limit is not None and limit <= 0:
+        return Outcome(Status.LIMIT, "no time left")
+    accuracy = float(np.clip(1e-2 * settings.tolerance, 1e-10, 1e-8))
+    options: dict[str, Any] = {"tol": accuracy, "constr_viol_tol": accuracy, "compl_inf_tol": accuracy}
+    if limit is not None:
+        options["max_wall_time"] = limit
+    options |= dict(settings.options)
+    if not hasattr(model, "dual"):
+        model.dual = pyo.Suffix(direction=pyo.Suffix.IMPORT)
+    # POUNCE speaks Ipopt's protocol; naming its own executable makes no demand on PATH.
+    solver = pyo.SolverFactory("ipopt", executable=str(_executable()), validate=False)
+    results = solver.solve(model, tee=settings.verbose, options=options, load_solutions=False)
+    words = str(results.solver.message).replace("\\x3a", ":")
+    ended = re.sub(r"^POUNCE [^:]*: *", "", words)
+    outcome = Outcome(POUNCE.get(ended, Status.FAILED), ended)
+    if outcome.status is Status.INFEASIBLE and not convex:
+        return Outcome(Status.FAILED, f"{ended}: locally, which proves nothing for a nonconvex program")
+    if outcome.status is Status.UNBOUNDED and not convex:
+        return Outcome(Status.FAILED, f"{ended}: proves nothing for a nonconvex program")
+    if outcome.status in (Status.OPTIMAL, Status.INACCURATE, Status.LIMIT) and len(results.solution):
+        model.solutions.load_from(results)
+        outcome.point = True
+        outcome.objective = float(pyo.value(model.objective))
+        outcome.prices = model.dual
+    return outcome
+
+
+POUNCE = {
+    "SolveSucceeded": Status.OPTIMAL,
+    "SolvedToAcceptableLevel": Status.INACCURATE,
+    "InfeasibleProblemDetected": Status.INFEASIBLE,
+    "DivergingIterates": Status.UNBOUNDED,
+    "MaximumIterationsExceeded": Status.LIMIT,
+    "MaximumCpuTimeExceeded": Status.LIMIT,
+    "MaximumWallTimeExceeded": Status.LIMIT,
+}
+"""POUNCE's words."""
+
+
+def _executable() -> Path | None:
+    spec = importlib.util.find_spec("pounce")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for name in ("pounce", "pounce.exe"):
+            path = Path(place) / "bin" / name
+            if path.is_file():
+                return path
+    found = shutil.which("pounce")
+    return Path(found) if found else None
+
+
+@cache
+def _pounce_options(executable: str) -> frozenset[str]:
+    """Names in the solver's own documentation of its options."""
+    command = [executable, "--problem", "rosenbrock", "--no-sol", "print_options_documentation=yes"]
+    text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    return frozenset(re.findall(r"^([a-z]\w*): ", text, flags=re.MULTILINE))

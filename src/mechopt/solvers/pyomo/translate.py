@@ -140,9 +140,13 @@ class Translation:
         lower, upper = (_spread(bound, variable) for bound in _bounds(variable))
         start = _spread(np.nan if variable.value is None else _dense(variable.value), variable)
         whole = np.zeros(variable.shape, dtype=int)
-        whole[variable.integer_idx if len(variable.integer_idx) else ...] += bool(variable.attributes["integer"])
+        whole[variable.integer_idx if len(variable.integer_idx) else ...] += bool(
+            variable.attributes["integer"]
+        )
         both = np.zeros(variable.shape, dtype=int)
-        both[variable.boolean_idx if len(variable.boolean_idx) else ...] += bool(variable.attributes["boolean"])
+        both[variable.boolean_idx if len(variable.boolean_idx) else ...] += bool(
+            variable.attributes["boolean"]
+        )
         kinds = (np.minimum(whole, 1) + 2 * np.minimum(both, 1)).ravel(order="F")
         entries: list[Any] = []
         for position in range(variable.size):
@@ -181,7 +185,13 @@ class Translation:
             # Golden-ratio offsets: starts that differ from each other, so that symmetry does not trap a local method.
             start = 1.0 + 0.1 * ((0.6180339887 * len(self.model.x)) % 1.0)
             if start <= low or start >= high:
-                start = (low + high) / 2 if np.isfinite(low + high) else low + 1.0 if np.isfinite(low) else high - 1.0
+                start = (
+                    (low + high) / 2
+                    if np.isfinite(low + high)
+                    else low + 1.0
+                    if np.isfinite(low)
+                    else high - 1.0
+                )
         variable.set_value(float(np.clip(start, low, high)), skip_validation=True)
         return variable
 
@@ -330,7 +340,9 @@ class Translation:
         convex = constraint.is_dcp()
         if name in ROWS:
             sign = ROWS[name]
-            expression = constraint.args[0] - constraint.args[1] if len(constraint.args) == 2 else constraint.args[0]
+            expression = (
+                constraint.args[0] - constraint.args[1] if len(constraint.args) == 2 else constraint.args[0]
+            )
             bodies = self.entries(-expression if sign < 0 else expression, convex)
             self.rows[constraint.id] = [self.at_most(body) if sign else self.equal(body) for body in bodies]
         elif name == "SOC":
@@ -343,7 +355,9 @@ class Translation:
         elif name == "ExpCone":
             self._exponential(*(self.entries(argument, convex) for argument in constraint.args))
         elif name == "PowCone3D":
-            shares = np.broadcast_to(_dense(constraint.alpha.value), constraint.args[0].shape).ravel(order="F")
+            shares = np.broadcast_to(_dense(constraint.alpha.value), constraint.args[0].shape).ravel(
+                order="F"
+            )
             cone = (self.entries(argument, convex) for argument in constraint.args)
             for x, y, z, share in zip(*cone, shares, strict=True):
                 x, y = self.positive(x, convex), self.positive(y, convex)
@@ -390,7 +404,9 @@ class Translation:
         """Multipliers in CVXPY's sign by constraint id; ``prices`` maps rows to d objective / d right-hand side."""
         sign = 1.0 if self.program.sense == "maximize" else -1.0
         return {
-            key: np.asarray([0.0 if row is None else sign * prices.get(row, np.nan) for row in rows], dtype=float)
+            key: np.asarray(
+                [0.0 if row is None else sign * prices.get(row, np.nan) for row in rows], dtype=float
+            )
             for key, rows in self.rows.items()
         }
 
