@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mechopt.solvers.errors import InvalidInput, MechanismError
@@ -166,11 +167,14 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: errors of ours are a sentence on stderr, not a traceback; Ctrl-C leaves a clean terminal."""
+    """Entry point: an error of ours is a sentence on stderr, no traceback; Ctrl-C leaves a clean terminal."""
     try:
         app(standalone_mode=True)
     except MechanismError as error:
-        complaints.print(f"[red]{type(error).__name__}[/]: {error}", soft_wrap=True, highlight=False)
+        # Escaped: what the message quotes from a scenario or a path is no markup.
+        complaints.print(
+            f"[red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True, highlight=False
+        )
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
         complaints.print("interrupted")

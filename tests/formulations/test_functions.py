@@ -109,6 +109,8 @@ def test_inverse_derivative_is_the_best_amount_on_a_dense_grid(gain: ConcaveFunc
 
 def test_inverse_derivative_undoes_the_derivative(curved: ConcaveFunction) -> None:
     x = np.linspace(0.01, 2.5, 50) * curved.natural_scale
+    x = x[curved.derivative(x) > 0]  # beyond the top of a quadratic there is nothing to undo
+    assert x.size > 15
     np.testing.assert_allclose(curved.inverse_derivative(curved.derivative(x)), x, rtol=1e-12)
 
 

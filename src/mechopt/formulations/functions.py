@@ -129,7 +129,8 @@ class LogGain(ConcaveFunction):
 
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); exponential cone."""
-        return self.weight * cp.log1p(self.scale * x)
+        # Not `cp.log1p`: CVXPY has no smooth form of it, which would keep the nonlinear solvers out.
+        return self.weight * cp.log(1 + self.scale * x)
 
 
 @dataclass(frozen=True)
@@ -310,8 +311,8 @@ class QuadraticGain(ConcaveFunction):
 
     @property
     def natural_scale(self) -> float:
-        """``1 / scale``."""
-        return 1 / self.scale
+        """Amount at the top, ``top / scale``."""
+        return self.top / self.scale
 
     @property
     def top(self) -> float:
@@ -415,8 +416,9 @@ class PiecewiseLinearGain(ConcaveFunction):
 
     @property
     def natural_scale(self) -> float:
-        """``1 / scale``."""
-        return 1 / self.scale
+        """Amount at the last kink; ``1 / scale`` if there is none."""
+        kinks = self._envelope[2]
+        return float(kinks[-1] if kinks.size else 1.0) / self.scale
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """Value f(x)."""

@@ -47,8 +47,11 @@ Array = NDArray[np.float64]
 FAR = 1e15
 """Scaled objective beyond which a feasible point is evidence that there is no optimum."""
 
-CONES = ("Inequality", "Equality", "Zero", "NonPos", "NonNeg", "SOC", "ExpCone", "PowCone3D")
-"""Constraints that have a smooth form; CVXPY itself drops all but the first two without a word."""
+ROWS = ("Inequality", "Equality", "Zero", "NonPos", "NonNeg")
+"""Constraints that are rows, and so have a price."""
+
+SMOOTH = (*ROWS, "SOC", "ExpCone", "PowCone3D")
+"""Constraints that have a smooth form; CVXPY's own drops all but the first two without a word."""
 
 
 # -------------------------------------------------------------------------------------- what can be rewritten
@@ -63,7 +66,7 @@ def unsupported(program: Program) -> tuple[str, ...]:
     for terms in program.families.values():
         for term in terms:
             if isinstance(term, cp.Constraint):
-                if type(term).__name__ not in CONES:
+                if type(term).__name__ not in SMOOTH:
                     found[f"a smooth form of the constraint {type(term).__name__}"] = None
                 stack += term.args
             elif isinstance(term, Hypograph):
@@ -392,7 +395,7 @@ class SmoothForm:
         constraints = {}
         for terms in self.program.families.values():
             for term in terms:
-                if isinstance(term, cp.Constraint) and type(term).__name__ in CONES[:5]:
+                if isinstance(term, cp.Constraint) and type(term).__name__ in ROWS:
                     start, stop = self._rows[term.id]
                     part = multipliers[start:stop]
                     # Inequalities are rows `larger - smaller >= 0`, equalities `left - right == 0`.
@@ -502,7 +505,7 @@ def _second_derivative(hypograph: Hypograph, x: Array) -> Array:
 # --------------------------------------------------------------------------------------------------- evidence
 
 
-def infeasibility(form: SmoothForm, x: Array, tolerance: float, rounds: int = 8) -> Array | None:
+def infeasibility(form: SmoothForm, x: Array, tolerance: float, rounds: int = 20) -> Array | None:
     """Prove that no point satisfies the rows, by tangents at ``x`` and at points that satisfy those.
 
     Only sides of rows that are convex are used, so that a proof holds for nonconvex programs as well.
@@ -523,10 +526,13 @@ def infeasibility(form: SmoothForm, x: Array, tolerance: float, rounds: int = 8)
     if not rows.size:
         return None
     blocks: list[tuple[Any, Array, NDArray[np.int_]]] = []
-    for _ in range(rounds):
+    for turn in range(rounds):
         keep = bent if blocks else np.ones(rows.size, dtype=bool)
-        slope = sp.csr_array(form.matrix(x)[rows[keep]] * sign[keep][:, None])
-        offset = side[keep] - sign[keep] * form.constraints(x)[rows[keep]] + slope @ x
+        # Quotients and logs are so steep near zero that tangents there say little of the rest: every other
+        # time take them farther out.
+        at = np.where(form.domain, np.maximum(x, 1.0), x) if turn % 2 else x
+        slope = sp.csr_array(form.matrix(at)[rows[keep]] * sign[keep][:, None])
+        offset = side[keep] - sign[keep] * form.constraints(at)[rows[keep]] + slope @ at
         if not (np.all(np.isfinite(slope.data)) and np.all(np.isfinite(offset))):
             return None
         blocks.append((slope, offset, rows[keep]))
@@ -550,9 +556,9 @@ def infeasibility(form: SmoothForm, x: Array, tolerance: float, rounds: int = 8)
         if contradiction > tolerance * size > 0:
             origin = np.concatenate([block[2] for block in blocks])
             return np.bincount(origin, weights, minlength=form.m).astype(float)
-        if not bent.any() or result.fun > tolerance:
+        if not bent.any():
             return None
-        x = np.where(form.domain, np.maximum(point, 1e-8), point)
+        x = (x + point) / 2  # halfway keeps arguments of logs and quotients off zero
     return None
 
 
@@ -694,15 +700,19 @@ class Watched:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Send what C code prints to nowhere: Python's own redirection does not reach it."""
-    sys.stdout.flush()
-    saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    """Send what compiled code prints to nowhere: Python's own redirection does not reach it."""
+    streams = (sys.stdout, 1), (sys.stderr, 2)
+    for stream, _ in streams:
+        stream.flush()
+    saved, nowhere = [os.dup(number) for _, number in streams], os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 1)
+        for _, number in streams:
+            os.dup2(nowhere, number)
         yield
     finally:
-        os.dup2(saved, 1)
-        os.close(saved)
+        for (_, number), copy in zip(streams, saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
         os.close(nowhere)
 
 
@@ -777,7 +787,8 @@ class Smooth(Backend):
             for point in (x, form.x0) if suspect else ():
                 proof = infeasibility(form, point, settings.tolerance)
                 if proof is not None:
-                    answer.status, answer.conflict = Status.INFEASIBLE, self._families(form, proof)
+                    answer.status, answer.proved = Status.INFEASIBLE, True
+                    answer.conflict = self._families(form, proof)
                     return answer
         if outcome.status is not Status.OPTIMAL and endless(form, x):
             answer.status = Status.UNBOUNDED

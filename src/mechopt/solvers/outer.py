@@ -9,7 +9,6 @@ HiGHS proves of its relaxation (a bound, infeasibility) it proves of the program
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +23,14 @@ from mechopt.solvers.conic import Multipliers
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.highs import Canonical, Canonicalizer, Rows, load, option_names, run
 from mechopt.solvers.solution import Status
+from mechopt.solvers.tangents import Cuts, Evaluated, Exponential, Power, Rotated, Semidefinite, Surface
+from mechopt.solvers.terms import Hypograph
 
 if TYPE_CHECKING:
     from mechopt.solvers.program import Program
-    from mechopt.solvers.terms import Hypograph
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-
-STEEPEST = 25.0
-"""Tangents of the exponential are taken at exponents within ±25; e^25 is past what a row of HiGHS resolves."""
 
 RAY = 1e-9
 """A direction whose largest entry is one leaves a cone if it does so by more than this."""
@@ -42,275 +39,6 @@ SHARP = 1e3
 """HiGHS meets rows to an absolute tolerance, 1e-10 at the least; cuts are scaled up to be met more closely."""
 
 OWN_OPTIONS = {"max_rounds": 2000}
-
-
-# ------------------------------------------------------------------------------------------------------ cuts
-
-
-@dataclass
-class Cuts:
-    """Inequalities ``weights . s[index] >= level`` on the entries s of the cones, one a row."""
-
-    index: Index
-    weights: Array
-    level: Array
-
-    @classmethod
-    def on(cls, index: Index, weights: Array, level: Array | float = 0.0) -> Cuts:
-        """Cuts whose largest weight is at most one, so that rows of very different slopes are comparable."""
-        size = np.maximum(np.max(np.abs(weights), axis=1, initial=0.0), 1e-300)
-        shrink = np.minimum(1.0 / size, 1.0)
-        return cls(index, weights * shrink[:, None], np.broadcast_to(level, len(index)) * shrink)
-
-    def matrix(self, entries: int) -> Any:
-        """Weights as a sparse matrix over all entries."""
-        count, width = self.weights.shape
-        starts = np.arange(0, count * width + 1, width)
-        return sp.csr_matrix((self.weights.ravel(), self.index.ravel(), starts), shape=(count, entries))
-
-
-class Surface:
-    """Cones of one kind, as rows of indices into the entries; knows their tangents.
-
-    Subclasses are vectorised over the cones: no method loops over them.
-    """
-
-    def __init__(self, index: Index) -> None:
-        self.index = index
-
-    def start(self) -> list[Cuts]:
-        """Cuts that hold before anything is known."""
-        return []
-
-    def separate(self, s: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """Worst relative violation at the entries ``s`` of shape (cones, width), and cuts where it is too much."""
-        raise NotImplementedError
-
-    def separate_ray(self, s: Array, at: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """The same for a direction: a cone's cuts pass through zero, and so treat both alike."""
-        return self.separate(s, tolerance)
-
-
-class Exponential(Surface):
-    """``z >= y e^(x/y)``, by ``x + (1 - r) y <= e^-r z`` for every r; tight at ``r = x/y = log(z/y)``."""
-
-    def cuts(self, which: Index, r: Array) -> Cuts:
-        """Tangents at the exponents ``r``."""
-        r = np.clip(r, -STEEPEST, STEEPEST)
-        weights = np.stack([np.full_like(r, -1.0), r - 1.0, np.exp(-r)], axis=1)
-        # Rows keep the accuracy of x, the logarithm, unless z is so small that its weight would drown it.
-        weights /= np.maximum(1.0, np.exp(-r) / 1e6)[:, None]
-        return Cuts(self.index[which], weights, np.zeros(len(r)))
-
-    def start(self) -> list[Cuts]:
-        """See `Surface.start`."""
-        every = np.arange(len(self.index))
-        signs = [Cuts.on(self.index[:, [column]], np.ones((len(every), 1))) for column in (1, 2)]
-        return signs + [self.cuts(every, np.full(len(every), r)) for r in (-1.0, 0.0, 1.0, 2.0, 4.0)]
-
-    def separate(self, s: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """See `Surface.separate`."""
-        x, y, z = s.T
-        tiny = 1e-12
-        safe_y, safe_z = np.maximum(y, tiny), np.maximum(z, tiny)
-        ratio = x / safe_y
-        # The tangent at the height z, except where z is so low that one at x - y is nearer.
-        r = np.maximum(np.log(safe_z / safe_y), ratio - 1.0)
-        # On the face y = 0 only x <= 0 is left, which no single tangent says: go there by a factor at a time.
-        flat = (y <= tiny) & (x > 0)
-        r = np.where(flat, np.log(10.0 * safe_z / np.maximum(x, tiny)), r)
-        r = np.clip(r, -STEEPEST, STEEPEST)
-        gap = (x + (1.0 - r) * y - np.exp(-r) * z) / (1.0 + np.abs(x) + np.abs(y))
-        which = np.flatnonzero(gap > tolerance)
-        return float(np.max(gap, initial=0.0)), [self.cuts(which, r[which])] if which.size else []
-
-
-class Power(Surface):
-    """``x^a y^(1-a) >= |z|``, by ``a q^(a-1) x + (1-a) q^a y >= ±z`` for every q > 0; tight at ``q = x/y``."""
-
-    def __init__(self, index: Index, alpha: Array) -> None:
-        super().__init__(index)
-        self.alpha = alpha
-
-    def cuts(self, which: Index, q: Array, sign: Array) -> Cuts:
-        """Tangents at the ratios ``q``."""
-        a = self.alpha[which]
-        weights = np.stack([a * q ** (a - 1.0), (1.0 - a) * q**a, -sign], axis=1)
-        return Cuts.on(self.index[which], weights)
-
-    def start(self) -> list[Cuts]:
-        """See `Surface.start`."""
-        every = np.arange(len(self.index))
-        one = np.ones(len(every))
-        cuts = [Cuts.on(self.index[:, [column]], one[:, None]) for column in (0, 1)]
-        return cuts + [self.cuts(every, q * one, sign * one) for q in (0.1, 1.0, 10.0) for sign in (-1.0, 1.0)]
-
-    def separate(self, s: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """See `Surface.separate`."""
-        x, y = np.maximum(s[:, :2], 0.0).T
-        height, sign, a = np.abs(s[:, 2]), np.where(s[:, 2] < 0, -1.0, 1.0), self.alpha
-        gap = (height - x**a * y ** (1.0 - a)) / (1.0 + height)
-        which = np.flatnonzero(gap > tolerance)
-        if not which.size:
-            return float(np.max(gap, initial=0.0)), []
-        x, y, height, a = x[which], y[which], height[which], a[which]
-        tiny = 1e-12
-        # A tangent at a vanishing x is vertical. Stay within a factor of ten of where the height is reached.
-        low = 0.1 * (height / np.maximum(y, tiny)) ** (1.0 / a)
-        high = 10.0 * (x / height) ** (1.0 / (1.0 - a))
-        q = np.clip(x / np.maximum(y, tiny), low, np.maximum(low, np.maximum(high, tiny)))
-        q = np.where((x <= tiny) & (y <= tiny), 1.0, np.clip(q, 1e-10, 1e10))
-        return float(np.max(gap)), [self.cuts(which, q, sign[which])]
-
-
-class Rotated(Surface):
-    """``t z >= y^2``, by ``z - 2 r y + r^2 t >= 0`` for every r; tight at ``r = y/t``.
-
-    A second-order cone ``|y| <= t`` becomes ``y_i^2 / t <= z_i`` and ``sum z_i <= t``: cuts in three dimensions
-    add up to it, where cuts in the cone's own dimension would be needed in exponential number.
-    """
-
-    def __init__(self, index: Index, width: Array) -> None:
-        super().__init__(index)
-        self.width = width
-
-    def cuts(self, which: Index, r: Array) -> Cuts:
-        """Tangents at the slopes ``r``."""
-        return Cuts.on(self.index[which], np.stack([r**2, -2.0 * r, np.ones_like(r)], axis=1))
-
-    def start(self) -> list[Cuts]:
-        """See `Surface.start`."""
-        every = np.arange(len(self.index))
-        slopes = (np.ones(len(every)), 1.0 / np.sqrt(self.width))
-        return [self.cuts(every, sign * slope) for slope in slopes for sign in (-1.0, 1.0)]
-
-    def separate(self, s: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """See `Surface.separate`."""
-        t, y, z = s.T
-        # At t = 0 every r beyond z / 2y cuts.
-        r = np.where(t > 1e-12, y / np.maximum(t, 1e-12), np.sign(y) * (np.abs(z / np.where(y == 0, 1.0, y)) + 1.0))
-        r = np.clip(r, -1e4, 1e4)
-        gap = (2.0 * r * y - r**2 * t - z) * self.width / (1.0 + np.abs(t)) / np.maximum(1.0, r**2)
-        which = np.flatnonzero(gap > tolerance)
-        return float(np.max(gap, initial=0.0)), [self.cuts(which, r[which])] if which.size else []
-
-
-class Semidefinite(Surface):
-    """Matrices of one order n, entries column by column, by ``v'Sv >= 0`` for every v."""
-
-    def __init__(self, index: Index, order: int) -> None:
-        super().__init__(index)
-        self.order = order
-
-    def cuts(self, which: Index, v: Array) -> Cuts:
-        """Cuts at the directions ``v``, shape (cuts, order)."""
-        return Cuts.on(self.index[which], (v[:, :, None] * v[:, None, :]).reshape(len(v), -1))
-
-    def start(self) -> list[Cuts]:
-        """See `Surface.start`."""
-        n = self.order
-        i, j = np.triu_indices(n, 1)
-        pair = np.eye(n)[i]
-        directions = np.concatenate([np.eye(n), pair + np.eye(n)[j], pair - np.eye(n)[j]])
-        which = np.repeat(np.arange(len(self.index)), len(directions))
-        return [self.cuts(which, np.tile(directions, (len(self.index), 1)))]
-
-    def separate(self, s: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """See `Surface.separate`."""
-        matrices = s.reshape(-1, self.order, self.order)
-        values, vectors = np.linalg.eigh((matrices + matrices.transpose(0, 2, 1)) / 2.0)
-        gap = -values / (1.0 + np.max(np.abs(matrices), axis=(1, 2)))[:, None]
-        which, column = np.nonzero(gap > tolerance)
-        return float(np.max(gap, initial=0.0)), (
-            [self.cuts(which, vectors[which, :, column])] if which.size else []
-        )
-
-
-class Evaluated(Surface):
-    """The hypograph ``t <= f(x)``, by tangents of f; remembers them, to find out if f is not concave."""
-
-    def __init__(self, index: Index, hypograph: Hypograph, name: str) -> None:
-        super().__init__(index)
-        self.hypograph, self.name = hypograph, name
-        self.seen: list[tuple[Array, Array, Array]] = []
-
-    def separate(self, s: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """See `Surface.separate`."""
-        t, x = s.T
-        x, value, slope = self._tangent(x)
-        over = t - value - slope * (s[:, 1] - x)
-        gap = over / (1.0 + np.abs(t) + np.abs(value))
-        which = np.flatnonzero(gap > tolerance)
-        self._remember(x, value, slope)
-        return float(np.max(gap, initial=0.0)), [self._cuts(which, x, value, slope)] if which.size else []
-
-    def separate_ray(self, s: Array, at: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """See `Surface.separate_ray`: tangents farther and farther along the direction, while f has a value."""
-        rise, run_ = s.T
-        best = np.zeros(len(s))
-        found: list[Cuts] = []
-        open_ = np.ones(len(s), dtype=bool)
-        for step in 10.0 ** np.arange(9):
-            x = at[:, 1] + step * run_
-            value, slope = self._evaluate(x)
-            over = np.where(np.isfinite(value) & np.isfinite(slope), rise - slope * run_, 0.0)
-            best = np.maximum(best, over)
-            which = np.flatnonzero(open_ & (over > np.maximum(tolerance, 0.1 * np.abs(rise))))
-            if which.size:
-                found.append(self._cuts(which, x, value, slope))
-                open_[which] = False
-        return float(np.max(best, initial=0.0)), found
-
-    def _cuts(self, which: Index, x: Array, value: Array, slope: Array) -> Cuts:
-        x, value, slope = x[which], value[which], slope[which]
-        weights = np.stack([np.full_like(x, -1.0), slope], axis=1)
-        return Cuts.on(self.index[which], weights, slope * x - value)
-
-    def _evaluate(self, x: Array) -> tuple[Array, Array]:
-        shaped = x.reshape(self.hypograph.shape, order="F")
-        value, slope = self.hypograph.value_at(shaped), self.hypograph.derivative_at(shaped)
-        return np.ravel(value, order="F").astype(float), np.ravel(slope, order="F").astype(float)
-
-    def _tangent(self, x: Array) -> tuple[Array, Array, Array]:
-        """Tangents at x, or just beside it where f is vertical or HiGHS has stepped over the edge of its domain."""
-        value, slope = self._evaluate(x)
-        first = value, slope
-        for step in (1e-8, -1e-8, 1e-6, -1e-6, 1e-4, -1e-4):
-            bad = ~(np.isfinite(value) & np.isfinite(slope))
-            if not bad.any():
-                return x, value, slope
-            x = np.where(bad, x + step * (1.0 + np.abs(x)), x)
-            value, slope = self._evaluate(x)
-        bad = ~(np.isfinite(value) & np.isfinite(slope))
-        if bad.any():
-            i = int(np.flatnonzero(bad)[0])
-            raise InvalidInput(
-                f"{self.name}, entry {self._entry(i)}: f({x[i]:.9g}) = {first[0][i]} with derivative "
-                f"{first[1][i]}; the function must have a finite value and slope wherever the other constraints "
-                "let its argument go: bound the argument away from there"
-            )
-        return x, value, slope
-
-    def _remember(self, x: Array, value: Array, slope: Array) -> None:
-        """Hold the new tangents against all old points, and the new points against all old tangents."""
-        if self.seen:
-            old_x, old_value, old_slope = (np.stack(part) for part in zip(*self.seen, strict=True))
-            near = 1e-7 * (1.0 + np.abs(value) + np.abs(old_value) + np.abs(slope * (old_x - x)))
-            over = np.maximum(
-                old_value - value - slope * (old_x - x), value - old_value - old_slope * (x - old_x)
-            )
-            if np.any(over > near):
-                k, i = (int(v) for v in np.argwhere(over > near)[0])
-                raise InvalidInput(
-                    f"{self.name}, entry {self._entry(i)}: the function is not concave, or its derivative is "
-                    f"wrong: f({old_x[k, i]:.9g}) = {old_value[k, i]:.9g} with slope {old_slope[k, i]:.9g} and "
-                    f"f({x[i]:.9g}) = {value[i]:.9g} with slope {slope[i]:.9g}; "
-                    "one lies above the other's tangent"
-                )
-        self.seen.append((x, value, slope))
-
-    def _entry(self, i: int) -> tuple[int, ...]:
-        return tuple(int(k) for k in np.unravel_index(i, self.hypograph.shape, order="F"))
 
 
 # ---------------------------------------------------------------------------------------------- the relaxation
@@ -349,7 +77,9 @@ class Model:
             size = hypograph.size
             direct += [_columns(form, variable) for variable in pair]
             oracles.append(
-                Evaluated(place + np.stack([np.arange(size), size + np.arange(size)], axis=1), hypograph, name)
+                Evaluated(
+                    place + np.stack([np.arange(size), size + np.arange(size)], axis=1), hypograph, name
+                )
             )
             place += 2 * size
         picked = np.concatenate([columns + np.arange(extra), *direct]).astype(np.int64)
@@ -406,8 +136,6 @@ class Model:
 
 
 def _named_hypographs(program: Program) -> list[tuple[str, Hypograph]]:
-    from mechopt.solvers.terms import Hypograph
-
     named = []
     for family, terms in program.families.items():
         for position, term in enumerate(terms):
@@ -461,7 +189,9 @@ def _cones(form: Canonical) -> tuple[list[Surface], list[Cuts], int]:
         # The entry of an auxiliary column comes after all canonical rows.
         auxiliary = form.offset.size + np.arange(extra)
         surfaces.append(
-            Rotated(np.stack([head, head + 1 + within, auxiliary], axis=1), np.repeat(width, width).astype(float))
+            Rotated(
+                np.stack([head, head + 1 + within, auxiliary], axis=1), np.repeat(width, width).astype(float)
+            )
         )
         ends = np.cumsum(width)
         for k in np.unique(width):
@@ -506,7 +236,9 @@ class Pool:
         self.weights = sp.csr_matrix((0, self.model.offset.size))
         self.level = np.zeros(0)
         self.idle = np.zeros(0, dtype=np.int64)
-        self.add([*self.model.fixed_cuts, *(cut for surface in self.model.surfaces for cut in surface.start())])
+        self.add(
+            [*self.model.fixed_cuts, *(cut for surface in self.model.surfaces for cut in surface.start())]
+        )
         self.permanent = self.level.size
 
     def add(self, cuts: list[Cuts]) -> Rows:
@@ -561,11 +293,13 @@ class _Point:
 class _Search:
     """Outer approximation of one model."""
 
-    def __init__(self, model: Model, settings: Settings, options: dict[str, Any], deadline: float | None) -> None:
+    def __init__(
+        self, model: Model, settings: Settings, options: dict[str, Any], deadline: float | None
+    ) -> None:
         self.model, self.settings, self.given = model, settings, options
         self.deadline = deadline
         self.limit = int(options["max_rounds"])
-        self.tolerance = max(1e-2 * settings.tolerance*float(__import__("os").environ.get("XT","1")), 1e-13)
+        self.tolerance = max(1e-2 * settings.tolerance, 1e-11)
         feasible = float(np.clip(1e-2 * self.tolerance, 1e-10, 1e-7))
         self.options = {
             "primal_feasibility_tolerance": feasible,
@@ -580,6 +314,7 @@ class _Search:
         self.rounds = 0
         self.trees = 0
         self.highs: Any = None
+        self.last = _Point(Status.LIMIT)
 
     # ------------------------------------------------------------------ relaxations
 
@@ -628,32 +363,48 @@ class _Search:
             rows.low.size, rows.low, rows.high, matrix.nnz, matrix.indptr[:-1], matrix.indices, matrix.data
         )
 
-    def converge(self) -> _Point:
-        """Solve the continuous relaxation, as it stands in ``self.highs``, until no cut is violated."""
+    def converge(self, goal: float | None = None) -> _Point:
+        """Solve the continuous relaxation, as it stands in ``self.highs``, until no cut is violated.
+
+        With a ``goal`` below the tolerance it goes on for a while once the tolerance is met: where the error of
+        the value is e, those of point and prices are of the order of its square root.
+        """
+        goal = self.tolerance if goal is None else goal
+        good: _Point | None = None
+        since = 0
         for _ in range(self.limit):
+            try:
+                words = self._run_linear()
+            except _OutOfTime:
+                if good is None:
+                    raise
+                return good
             self.rounds += 1
-            words = self._run_linear()
-            if words == "kInfeasible":
-                return _Point(Status.INFEASIBLE)
-            if words == "kUnbounded":
+            if words == "kUnbounded" and good is None:
                 if not self._stop_ray():
                     return self._without_end()
                 continue
+            if words == "kInfeasible" and good is None:
+                return _Point(Status.INFEASIBLE, reason="the relaxation is infeasible")
             if words != "kOptimal":
-                return _Point(Status.FAILED)
+                return good or _Point(Status.FAILED, reason=f"HiGHS: {words.removeprefix('k')}")
             solution = self.highs.getSolution()
             x, duals = np.asarray(solution.col_value), np.asarray(solution.row_dual)
-            value = float(self.model.form.linear @ x)
-            worst, cuts = self.model.separate(x, self.tolerance)
-            point = _Point(Status.OPTIMAL, x, value, worst, duals, reason="no tangent is violated")
+            worst, cuts = self.model.separate(x, goal)
+            point = _Point(Status.OPTIMAL, x, float(self.model.form.linear @ x), worst, duals)
+            self.last = self._bounded(point)
             if worst <= self.tolerance:
-                return self._bounded(point)
+                good, since = replace(self.last, reason="no tangent is violated"), since + 1
             cuts = self._new(cuts, x)
+            if good is not None and (worst <= goal or not cuts or since > 20):
+                return good
             if not cuts:
-                return replace(self._bounded(point), status=Status.INACCURATE, reason=f"stopped at {worst:.1e}")
+                return replace(
+                    self.last, status=Status.INACCURATE, reason=f"HiGHS sees no violation below {worst:.1e}"
+                )
             self._purge(duals)
             self._grow(cuts)
-        return _Point(Status.LIMIT)
+        return replace(self.last, status=Status.LIMIT, reason="max_rounds")
 
     def _bounded(self, point: _Point) -> _Point:
         """With the bound that the multipliers prove: weak duality, whatever HiGHS says of its optimum."""
@@ -729,7 +480,9 @@ class _Search:
                 reason="the relaxation improves without end, but along no ray of the program: either the "
                 "objective does too, more and more slowly, or a bound on the variables is missing",
             )
-        still = replace(self.model, form=replace(self.model.form, linear=np.zeros_like(self.model.form.linear)))
+        still = replace(
+            self.model, form=replace(self.model.form, linear=np.zeros_like(self.model.form.linear))
+        )
         feasible = _Search(still, self.settings, self.given, self.deadline).solve()
         if feasible.status is Status.OPTIMAL:
             return _Point(Status.UNBOUNDED, reason="a ray of the program improves the objective without end")
@@ -747,6 +500,8 @@ class _Search:
             best.bound = root.bound
             return self._integers(best)
         except _OutOfTime:
+            if not self.model.form.integer.any():
+                best = self.last
             return replace(best, status=Status.LIMIT, reason="time limit")
 
     def _root(self) -> _Point:
@@ -756,7 +511,8 @@ class _Search:
             seeded = self._seed()
             if seeded is not None:
                 return seeded
-        return self.converge()
+        whole = bool(self.model.form.integer.any())
+        return self.converge(None if whole else max(1e-4 * self.tolerance, 1e-12))
 
     def _seed(self) -> _Point | None:
         """Give every evaluated function a first tangent, at a point that the other constraints allow."""
@@ -766,9 +522,13 @@ class _Search:
         words = self._run_linear()
         self.highs.changeColsCost(columns.size, columns, form.linear)
         if words != "kOptimal":
-            return _Point(Status.INFEASIBLE if words == "kInfeasible" else Status.FAILED, reason=f"HiGHS: {words}")
+            return _Point(
+                Status.INFEASIBLE if words == "kInfeasible" else Status.FAILED, reason=f"HiGHS: {words}"
+            )
         s = self.model.entries(np.asarray(self.highs.getSolution().col_value))
-        self._grow([cut for oracle in self.model.oracles for cut in oracle.separate(s[oracle.index], -np.inf)[1]])
+        self._grow(
+            [cut for oracle in self.model.oracles for cut in oracle.separate(s[oracle.index], -np.inf)[1]]
+        )
         return None
 
     def _integers(self, best: _Point) -> _Point:
@@ -785,7 +545,9 @@ class _Search:
             if words == "kInfeasible":
                 if best.x is None:
                     return _Point(Status.INFEASIBLE, reason="the integer relaxation is infeasible")
-                return replace(best, status=Status.INACCURATE, reason="the relaxation loses the point it led to")
+                return replace(
+                    best, status=Status.INACCURATE, reason="the relaxation loses the point it led to"
+                )
             if not choices:
                 return replace(best, status=Status.FAILED, reason=f"HiGHS: {words.removeprefix('k')}")
             fresh = [choice for choice in choices if choice.tobytes() not in tried]
@@ -796,12 +558,15 @@ class _Search:
                     best.x, best.value, best.worst = found.x, found.value, found.worst
             if words == "kTimeLimit":
                 raise _OutOfTime
-            closed = best.x is not None and best.value - best.bound <= self.tolerance * (1.0 + abs(best.value))
+            closed = best.x is not None and best.value - best.bound <= self.tolerance * (
+                1.0 + abs(best.value)
+            )
             if closed or (not fresh and best.x is not None):
                 return replace(best, status=Status.OPTIMAL, reason="bound and point meet")
             if not fresh:
                 return replace(
-                    best, status=Status.FAILED,
+                    best,
+                    status=Status.FAILED,
                     reason="an integer choice that no point completes satisfies the relaxation within HiGHS's tolerance",
                 )
         return replace(best, status=Status.LIMIT, reason="max_rounds")
@@ -901,4 +666,6 @@ def _fill(answer: Answer, model: Model, pool: Pool, point: _Point) -> None:
             answer.hypograph_dual[id(oracle.hypograph)] = -price[oracle.index[:, 0]]
     found = form.recover(point.x[:columns], y, point.value)
     answer.primal = {key: np.asarray(value, dtype=float) for key, value in found.primal_vars.items()}
-    answer.dual = {key: np.asarray(v, dtype=float) for key, v in (found.dual_vars or {}).items() if v is not None}
+    answer.dual = {
+        key: np.asarray(v, dtype=float) for key, v in (found.dual_vars or {}).items() if v is not None
+    }

@@ -67,6 +67,9 @@ def read_holders(
             reader = csv.DictReader(stream, strict=True)
             header = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = header
+            twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
+            if twice:
+                raise InvalidInput(f"{path.name} has the column {twice[0]!r} more than once")
             for wanted in (column, weight):
                 if wanted is not None and wanted not in header:
                     raise InvalidInput(
@@ -78,6 +81,8 @@ def read_holders(
                     raise InvalidInput(f"{path.name}, line {line}: expected {len(header)} fields")
                 levels.append(_positive(row[column], path.name, line, column))
                 weights.append(1.0 if weight is None else _positive(row[weight], path.name, line, weight))
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path.name}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path.name} is not UTF-8 text: {error}") from None
     except csv.Error as error:
@@ -85,7 +90,7 @@ def read_holders(
     if not levels:
         raise InvalidInput(f"{path.name} has a header and no holders")
     types, where = np.unique(np.array(levels), return_inverse=True)
-    mass = np.bincount(where, weights=np.array(weights))
+    mass = np.bincount(where, weights=np.array(weights)).astype(np.float64)
     if n_types is not None and n_types < types.size:
         types, mass = _group(types, mass, n_types)
     return Holders(types, mass / mass.sum(), len(levels))

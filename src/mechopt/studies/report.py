@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mechopt.solvers.backend import backends
@@ -16,7 +18,8 @@ from mechopt.verification.claim import Outcome, Verdict
 def show_run(report: RunReport, console: Console) -> None:
     """Print what a scenario's run found."""
     scenario = report.scenario
-    table = Table(title=scenario.title, title_justify="left", pad_edge=False)
+    console.print(scenario.title, style="bold", markup=False, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("backend", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for name in ("objective", "rel. error", "IC, IR", "compile", "solve"):
@@ -24,35 +27,38 @@ def show_run(report: RunReport, console: Console) -> None:
     for row in report.rows:
         s = row.solution
         mark = "green" if row.agrees(scenario.tolerance) else "yellow" if s.values else "red"
-        relative = "" if row.audit is None else f"{row.audit.relative:.0e}"
         table.add_row(
             row.backend,
             f"[{mark}]{s.status}[/]",
             _number(s.objective, ".8g"),
             _number(row.error, ".0e"),
-            relative,
+            _number(None if row.audit is None else row.audit.relative, ".0e"),
             _time(s.seconds.get("compile")),
             _time(s.seconds.get("solve")),
         )
     console.print(table)
     console.print(
-        f"reference: {report.reference}, {_number(report.reference_objective, '.10g')} per holder; "
-        f"closed form {report.closed_form_note}"
-    )
-    console.print(
-        "rel. error: reference less the objective of the repaired menu; IC, IR: worst gain from a deviation in "
-        "the raw menu; both relative",
+        "rel. error: of the objective, after repair, below the reference. IC, IR: the most that a type gains "
+        "by deviating in the raw menu. Both relative.",
         style="dim",
     )
+    value = _number(report.reference_objective, ".10g")
+    console.print(
+        f"reference: {report.reference}" + (f", {value} per holder" if value else ""), highlight=False
+    )
+    _print_plain(console, f"closed form: {report.closed_form_note}")
     for row in report.rows:
         if not row.agrees(scenario.tolerance):
-            console.print(
-                f"{row.backend}: {row.solution.reason or 'does not meet the reference'}", style="yellow"
-            )
-    if report.skipped:
-        console.print(
-            "not run: " + "; ".join(f"{n} ({why})" for n, why in report.skipped.items()), style="dim"
-        )
+            why = row.solution.reason if not row.solution.status.ok else ""
+            _print_plain(console, f"{row.backend}: {why or 'does not meet the reference'}", "yellow")
+    for why in dict.fromkeys(report.skipped.values()):
+        names = ", ".join(name for name, reason in report.skipped.items() if reason == why)
+        _print_plain(console, f"not run: {names} ({why})", "dim")
+
+
+def _print_plain(console: Console, text: str, style: str | None = None) -> None:
+    """Print what may quote a user or a solver: no markup in it."""
+    console.print(text, style=style, markup=False, highlight=False)
 
 
 def show_backends(console: Console) -> None:
@@ -64,7 +70,8 @@ def show_backends(console: Console) -> None:
         takes = row["takes"]
         if row["without_integers"]:
             takes += f" (no MIP with {row['without_integers']})"
-        here = "[green]yes[/]" if row["available"] else f"[red]no[/]: {row['reason']}\n{row['install']}"
+        why = escape(f"{row['reason']}\n{row['install']}")
+        here = "[green]yes[/]" if row["available"] else f"[red]no[/]: {why}"
         table.add_row(row["name"], takes, row["version"], row["licence"], here)
     console.print(table)
 
@@ -93,7 +100,7 @@ def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
             verdict += f"; see {claim.corrected_by}"
         table.add_row(
             claim.id,
-            f"{claim.statement} [dim]({claim.source})[/]",
+            f"{escape(claim.statement)} [dim]({escape(claim.source)})[/]",
             f"[{colour}]{verdict}[/]",
             _number(outcome.worst, ".0e"),
             f"{outcome.seconds:.1f}",
@@ -102,9 +109,14 @@ def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
     for outcome in listed:
         if outcome.verdict is not Verdict.HOLDS:
             style = "dim" if outcome.as_expected else "red"
-            console.print(f"{outcome.claim.id}: {outcome.witness}", style=style)
+            # Witnesses are plain text: their square brackets are no markup.
+            console.print(
+                f"{outcome.claim.id}: {outcome.witness}", style=style, markup=False, highlight=False
+            )
             if outcome.counterexample is not None:
-                console.print(f"  counterexample: {outcome.counterexample}", style=style)
+                console.print(
+                    f"  counterexample: {outcome.counterexample}", style=style, markup=False, highlight=False
+                )
 
 
 def _number(value: float | None, form: str) -> str:

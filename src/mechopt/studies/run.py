@@ -1,4 +1,4 @@
-"""The main job: design a scenario's mechanism, solve it on every capable backend, check each answer, write it all."""
+"""The main job: design a scenario's mechanism, solve it on every capable backend, check each answer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mechopt.formulations.screening import ScreeningContract
 from mechopt.formulations.screening.model import values_size
-from mechopt.solvers.backend import all_backends, get_backend
-from mechopt.solvers.errors import InvalidInput, MechanismError
+from mechopt.solvers.backend import all_backends, choose, get_backend
+from mechopt.solvers.errors import InvalidInput, MechanismError, Unbounded
 from mechopt.solvers.program import Program
-from mechopt.solvers.solution import Solution
+from mechopt.solvers.solution import Solution, Status
 from mechopt.studies.scenario import Scenario
 from mechopt.verification.audit import Audit
 
@@ -106,7 +106,7 @@ def choose_backends(scenario: Scenario, program: Program) -> tuple[list[str], di
     """
     if scenario.backends != "all":
         for name in scenario.backends:
-            get_backend(name)
+            choose(program, name)
         return list(scenario.backends), {}
     chosen, skipped = [], {}
     for backend in all_backends():
@@ -140,9 +140,20 @@ def run_scenario(
     solutions: dict[str, Solution] = {}
     for number, name in enumerate(names):
         progress(name, number, len(names))
-        solutions[name] = program.solve(
-            name, tolerance=scenario.tolerance, time_limit=scenario.time_limit, on_failure="return"
-        )
+        try:
+            solutions[name] = program.solve(
+                name, tolerance=scenario.tolerance, time_limit=scenario.time_limit, on_failure="return"
+            )
+        except MechanismError as failure:  # a failure is a row of the table, not the end of the run
+            solutions[name] = Solution(
+                status=Status.UNBOUNDED if isinstance(failure, Unbounded) else Status.FAILED,
+                reason=str(failure),
+                backend=name,
+                version=get_backend(name).version(),
+                tolerance=scenario.tolerance,
+                program=program.name,
+                sense=program.sense,
+            )
     progress("checks", len(names), len(names))
     repaired = {
         name: contract.repair(solution, program=program) if solution.values else None
@@ -152,7 +163,7 @@ def run_scenario(
     rows = []
     for name, solution in solutions.items():
         menu = repaired[name]
-        error = math.nan if menu is None else (value - menu.objective) / values_size(menu)
+        error = math.nan if menu is None else (value - menu.objective) / values_size(contract, menu)
         audit = contract.audit(solution) if solution.values else None
         rows.append(BackendRow(name, solution, audit, menu, error))
     best = max(
@@ -166,7 +177,7 @@ def run_scenario(
 def _reference(
     scenario: Scenario, contract: ScreeningContract, repaired: dict[str, Solution | None]
 ) -> tuple[str, float, str]:
-    """What the backends are measured against: the closed form, else the exact algorithm, else the best of them."""
+    """Choose what to measure the backends against: closed form, exact algorithm, or the best of them."""
     if not scenario.constraints:
         form = contract.closed_form()
         if form.valid:
@@ -238,7 +249,7 @@ def _record(report: RunReport) -> dict[str, Any]:
             }
             for row in report.rows
         },
-        "menu": {name: value for name, value in best.items()} if best else None,
+        "menu": dict(best.items()) if best else None,
     }
 
 

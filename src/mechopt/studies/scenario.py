@@ -1,4 +1,4 @@
-"""Scenarios: a mechanism, its parameters and own linear constraints, as TOML. Data only: nothing is executed."""
+"""Scenarios: a mechanism, its parameters and own linear constraints, as TOML: data only, never executed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mechopt.formulations.functions import (
     ConcaveFunction,
@@ -40,7 +49,7 @@ GAINS: dict[str, Callable[..., ConcaveFunction]] = {
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Spaced(_Table):
@@ -63,9 +72,17 @@ class HoldersFile(_Table):
 class Gain(_Table):
     """The demander's gain: its kind, and that kind's own parameters."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
     kind: Literal["log", "power", "saturating", "quadratic", "piecewise-linear"]
+
+    @model_validator(mode="after")
+    def _numbers_only(self) -> Gain:
+        for name, value in (self.model_extra or {}).items():
+            for entry in value if isinstance(value, list) else [value]:
+                if isinstance(entry, bool) or not isinstance(entry, int | float):
+                    raise ValueError(f"`{name}` must be a number or a list of numbers, got {value!r}")
+        return self
 
     def build(self) -> ConcaveFunction:
         """Make the function."""
@@ -79,7 +96,13 @@ class Gain(_Table):
 class ContractParameters(_Table):
     """Parameters of a screening contract."""
 
-    types: list[float] | Spaced | None = None
+    types: (
+        Annotated[
+            Annotated[list[float], Tag("<list>")] | Annotated[Spaced, Tag("<table>")],
+            Discriminator(lambda given: "<table>" if isinstance(given, dict | Spaced) else "<list>"),
+        ]
+        | None
+    ) = None
     probs: list[float] | None = None
     holders: HoldersFile | None = None
     gain: Gain
@@ -172,7 +195,13 @@ class LinearConstraint(_Table):
             )
         total = sum(expressions[1:], expressions[0])
         relation = {"<=": total <= self.bound, ">=": total >= self.bound, "==": total == self.bound}
-        program.add(self.family, relation[self.sense])
+        constraint = relation[self.sense]
+        if not constraint.is_dcp():
+            raise InvalidInput(
+                f"{where}: the sum of its terms is {total.curvature.lower()}, so that {self.sense!r} makes "
+                "the program nonconvex, and no backend could prove its answer"
+            )
+        program.add(self.family, constraint)
 
 
 class Scenario(_Table):
@@ -182,10 +211,21 @@ class Scenario(_Table):
     mechanism: Literal["contract"]
     parameters: ContractParameters
     form: Form = "reduced"
-    backends: list[str] | Literal["all"] = "all"
+    backends: Annotated[
+        Annotated[list[str], Field(min_length=1), Tag("<list>")] | Annotated[Literal["all"], Tag("<word>")],
+        Discriminator(lambda given: "<list>" if isinstance(given, list) else "<word>"),
+    ] = "all"
     tolerance: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_TOLERANCE
     time_limit: Annotated[float, Field(gt=0)] | None = 60.0
     constraints: list[LinearConstraint] = []
+
+    @field_validator("backends")
+    @classmethod
+    def _each_once(cls, backends: list[str] | str) -> list[str] | str:
+        twice = [name for name in dict.fromkeys(backends) if backends != "all" and backends.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named more than once")
+        return backends
 
     def declare(self, mechanism: ScreeningContract) -> Program:
         """Declare the mechanism's program with the scenario's own constraints."""
@@ -227,6 +267,8 @@ def load_scenario(name_or_path: str | Path) -> tuple[Scenario, Path]:
             )
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path.name} is not UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -253,7 +295,18 @@ def _as_floats(value: Any) -> Any:
 
 
 def _explain(error: Any) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
+    # Parts in angle brackets tell which branch of a union was taken; they are no keys of the file.
+    parts = [part for part in error["loc"] if not str(part).startswith("<")]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
     got = error.get("input")
-    shown = "" if isinstance(got, dict) or error["type"] == "missing" else f" (got {got!r})"
-    return f"{path or 'the scenario'}: {error['msg']}{shown}"
+    shown = "" if isinstance(got, dict | _Table) or error["type"] == "missing" else f" (got {got!r})"
+    message = _MESSAGES.get(error["type"], error["msg"].removeprefix("Value error, "))
+    return f"{path or 'the scenario'}: {message}{shown}"
+
+
+_MESSAGES = {
+    "missing": "is missing",
+    "extra_forbidden": "unknown key",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+}

@@ -113,7 +113,10 @@ def solve_exact(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_
     rent = rents(types, quantity, unit_cost)
     payment = unit_cost * amount
     payment += rent
-    objective = float(probs @ gain(amount) - probs @ payment)
+    # Not a dot product: its threads stall on a busy machine, and the pairwise sum is the more accurate.
+    profit = gain(amount) - payment
+    profit *= probs
+    objective = float(profit.sum())
     n_excluded = int(types.size - np.count_nonzero(quantity))
     return ExactMenu(quantity, payment, rent, objective, pools, n_excluded, regular)
 

@@ -1,11 +1,12 @@
-"""Instances on which the claims about the screening contract are run: worked examples first, then random ones.
+"""Instances on which the claims about the screening contract are run: worked examples, then random ones.
 
-All parameters are short decimals and whole-numbered weights, so that a counterexample can be read, copied, and
-recomputed in fractions.
+All parameters are short decimals and whole-numbered weights, so that a counterexample can be read, copied,
+and recomputed in fractions.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -65,7 +66,9 @@ class Case:
     @property
     def exact_virtual_types(self) -> tuple[Fraction, ...]:
         """Virtual type φ_k of each type, in fractions."""
-        return tuple(delta + hazard for delta, hazard in zip(self.exact_types, self.exact_hazards, strict=True))
+        return tuple(
+            delta + hazard for delta, hazard in zip(self.exact_types, self.exact_hazards, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -127,10 +130,10 @@ WORKED = (
 
 
 def grid(case: UniformCase, n_types: int, kind: Literal["paper", "right"]) -> Array:
-    """Types at the left ends of equal cells (the paper's grid, which leaves out ``hi``) or at the right ends."""
+    """Types at the left ends of equal cells (the paper's grid, without ``hi``) or at the right ends."""
     step = (case.hi - case.lo) / n_types
     first = 0 if kind == "paper" else 1
-    return case.lo + step * np.arange(first, n_types + first)
+    return np.asarray(case.lo + step * np.arange(first, n_types + first), dtype=np.float64)
 
 
 def cases(
@@ -173,14 +176,14 @@ def cases(
 
 
 def random_case(rng: Rng, kind: GainKind = "log", *, equal: bool = False, max_types: int = 12) -> Case:
-    """Draw uneven types in [.05, 1], lumpy weights, and r = slope of the gain at 0 over cost in [1.26, 200]."""
+    """Draw uneven types in [.05, 1], lumpy weights, and r = weight * scale / cost in [1.26, 200]."""
     n_types = int(rng.integers(1, max_types + 1))
     types = np.round(np.sort(rng.uniform(0.05, 1, n_types)), 3) + 1e-3 * np.arange(1, n_types + 1)
     shares = rng.dirichlet(np.full(n_types, 0.7)) + 1e-3
     ratio, scale, unit_cost = 10 ** rng.uniform((0.1, -1, -1), (2.3, 1, 1))
     return Case(
         types=tuple(float(f"{delta:.3f}") for delta in types),
-        weights=(1,) * n_types if equal else tuple(int(w) for w in np.maximum(1, np.round(1000 * shares))),
+        weights=(1,) * n_types if equal else _whole(1000 * shares),
         gain=_random_gain(rng, kind, _short(ratio * unit_cost / scale), _short(scale)),
         unit_cost=_short(unit_cost),
     )
@@ -200,7 +203,10 @@ def uniform_cases(rng: Rng, n: int) -> Iterator[UniformCase]:
     """Uniform types: the paper's numbers, one in which high types are excluded, then random ones."""
     yield from (PAPER, UniformCase(0.1, 1.0, LogGain(weight=1.8, scale=1)))[:n]
     for _ in range(n - 2):
-        lo, (spread, ratio, scale, cost) = rng.uniform(0.02, 0.3), rng.uniform((1.5, 0.1, -1, -1), (8, 2.3, 1, 1))
+        lo, (spread, ratio, scale, cost) = (
+            rng.uniform(0.02, 0.3),
+            rng.uniform((1.5, 0.1, -1, -1), (8, 2.3, 1, 1)),
+        )
         weight = 10 ** (ratio + cost - scale)
         gain = LogGain(_short(weight), _short(10**scale))
         yield UniformCase(float(f"{lo:.3f}"), float(f"{lo * spread:.3f}"), gain, _short(10**cost))
@@ -215,3 +221,8 @@ def random_quantities(rng: Rng, n_types: int, *, monotone: bool) -> tuple[float,
 
 def _short(number: float) -> float:
     return float(f"{number:.3g}")
+
+
+def _whole(shares: Array) -> tuple[int, ...]:
+    weights = [max(1, round(float(share))) for share in shares]
+    return tuple(weight // math.gcd(*weights) for weight in weights)

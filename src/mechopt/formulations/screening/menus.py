@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
-__all__ = ["nearest_monotone", "payments", "rents", "utility_matrix"]
+__all__ = ["favourites", "nearest_monotone", "nearest_payments", "payments", "rents", "utility_matrix"]
 
 FloatArray = NDArray[np.float64]
 
@@ -116,6 +116,56 @@ def utility_matrix(types: ArrayLike, quantity: ArrayLike, payment: ArrayLike, un
     return matrix
 
 
+def favourites(
+    types: ArrayLike, quantity: ArrayLike, payment: ArrayLike, unit_cost: float
+) -> NDArray[np.intp]:
+    r"""Contract that each type likes best, in O(n log n), for menus too long for `utility_matrix`.
+
+    What a contract leaves to a type is a line in the type, :math:`\gamma_j - c \delta q_j`; the best ones are
+    on the upper envelope of these lines.
+
+    Parameters
+    ----------
+    types : array_like, shape (n_types,)
+        Privacy levels δ (nats), increasing.
+    quantity, payment : array_like, shape (n_contracts,)
+        The contracts (records; utility).
+    unit_cost : float
+        Cost c (utility per nat and record).
+
+    Returns
+    -------
+    ndarray of int, shape (n_types,)
+        Index of a contract of the highest utility.
+
+    Examples
+    --------
+    >>> favourites([1.0, 2.0, 3.0], [5.0, 3.0, 4.0], [8.0, 6.5, 1.0], unit_cost=1.0).tolist()
+    [1, 1, 1]
+    """
+    delta, q, pay = _floats(types), _floats(quantity), _floats(payment)
+    # From the steepest line to the flattest; of equal slopes the best paid one comes last and stays.
+    order = np.lexsort((pay, -q))
+    envelope: list[int] = []
+    starts: list[float] = []  # from which type on each line of the envelope is the best
+    slopes, heights = (-unit_cost * q).tolist(), pay.tolist()
+    for j in order.tolist():
+        start = -np.inf
+        while envelope:
+            i = envelope[-1]
+            if slopes[j] > slopes[i]:
+                start = (heights[i] - heights[j]) / (slopes[j] - slopes[i])
+                if start > starts[-1]:
+                    break
+            start = -np.inf
+            envelope.pop()
+            starts.pop()
+        envelope.append(j)
+        starts.append(start)
+    best = np.searchsorted(np.array(starts), delta, side="right") - 1
+    return np.array(envelope, dtype=np.intp)[best]
+
+
 def nearest_monotone(quantity: ArrayLike, weights: ArrayLike) -> FloatArray:
     r"""Non-increasing, non-negative quantities nearest to the given ones.
 
@@ -143,6 +193,45 @@ def nearest_monotone(quantity: ArrayLike, weights: ArrayLike) -> FloatArray:
     ).x
     # Clipping afterwards is exact: the bound only flattens a tail.
     return np.maximum(monotone, 0.0)
+
+
+def nearest_payments(
+    types: ArrayLike, quantity: ArrayLike, payment: ArrayLike, unit_cost: float
+) -> FloatArray:
+    r"""Incentive compatible payments close to the given ones, for menus with more rent than the least.
+
+    Rents :math:`u_k` are rebuilt from the last type, which gets at least 0: each step
+    :math:`u_k - u_{k+1}` is clipped to what keeps both neighbours truthful, between
+    :math:`c (\delta_{k+1} - \delta_k) q_{k+1}` and :math:`c (\delta_{k+1} - \delta_k) q_k`.
+
+    Parameters
+    ----------
+    types : array_like, shape (n_types,)
+        Privacy levels δ (nats), strictly increasing, > 0.
+    quantity : array_like, shape (n_types,)
+        Data q of each contract (records), non-increasing, >= 0.
+    payment : array_like, shape (n_types,)
+        Payments to stay close to (utility).
+    unit_cost : float
+        Cost c (utility per nat and record), > 0.
+
+    Returns
+    -------
+    ndarray, shape (n_types,)
+        Payments γ (utility).
+
+    Examples
+    --------
+    >>> nearest_payments([1.0, 2.0, 4.0], [5.0, 3.0, 1.0], [14.0, 9.5, 5.0], unit_cost=1.0).tolist()
+    [13.5, 9.5, 5.0]
+    """
+    delta, q = _floats(types), _floats(quantity)
+    rent = _floats(payment) - unit_cost * delta * q
+    gap = unit_cost * np.diff(delta)
+    steps = np.clip(-np.diff(rent), gap * q[1:], gap * q[:-1])
+    rent = np.append(steps, max(float(rent[-1]), 0.0))[::-1].cumsum()[::-1]
+    nearest: FloatArray = unit_cost * delta * q + rent
+    return nearest
 
 
 def _floats(values: ArrayLike) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 ALL_PAIRS_LIMIT = 2000
-"""Types up to which an audit compares every type with every contract; beyond, neighbours and monotonicity."""
+"""Types up to which an audit tabulates every type with every contract; beyond, it looks for favourites."""
 
 BASE_FAMILIES = ("ic", "ic_up", "ic_down", "ir", "monotone", certify.DOMAIN)
 
@@ -38,8 +39,8 @@ class ScreeningContract:
     r"""Menu of contracts (quantity of data, payment) for holders whose privacy level is their private type.
 
     One demander buys data from holders. A holder with privacy level ``eps`` bears the cost
-    ``unit_cost * eps * q`` for ``q`` records, and the demander gains ``gain(eps * q)`` from them. The demander
-    knows only the distribution of types, and posts one contract for each; holders choose.
+    ``unit_cost * eps * q`` for ``q`` records, and the demander gains ``gain(eps * q)`` from them. The
+    demander knows only the distribution of types, and posts one contract for each; holders choose.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ class ScreeningContract:
     >>> contract = mo.ScreeningContract(types=np.linspace(0.05, 0.2, 4), gain=mo.LogGain(weight=100, scale=2))
     >>> menu = contract.solve()
     >>> menu["quantity"].round(3).tolist()
-    [1990.0, 661.667, 396.667, 283.095]
+    [1990.0, 661.667, 396.667, 283.214]
     >>> bool(contract.closed_form().valid), menu.backend
     (True, 'exact')
     """
@@ -111,11 +112,11 @@ class ScreeningContract:
 
     @property
     def virtual_cost(self) -> Array:
-        """``unit_cost * virtual_type``: the demander's marginal cost of a record, information rent included."""
+        """``unit_cost * virtual_type``: the demander's marginal cost of a record, rents included."""
         return self.unit_cost * self.virtual_type
 
     def scales(self) -> tuple[float, float]:
-        """Typical size of ``eps * q`` and of money: those of the first best, or of the gain if nobody trades."""
+        """Typical size of ``eps * q`` and of money: the first best's, or the gain's if nobody trades."""
         data = float(self.gain.inverse_derivative(self.unit_cost))
         if not (np.isfinite(data) and data > 0):
             data = self.gain.natural_scale
@@ -134,7 +135,7 @@ class ScreeningContract:
         ----------
         form : {"reduced", "local-monotone", "local", "full"}
             Which constraints stand for IC and IR. ``full`` has families ``ic`` (see `ic_pairs`) and ``ir``;
-            ``local`` has ``ic_up``, ``ic_down``, ``ir``; ``local-monotone`` has ``ic_up``, ``monotone``, ``ir``;
+            ``local`` has ``ic_up``, ``ic_down``, ``ir``; ``local-monotone`` ``ic_up``, ``monotone``, ``ir``;
             ``reduced`` has ``monotone`` alone, with payments eliminated. The last two refuse constraints that
             reward higher payments.
         force : bool
@@ -272,7 +273,7 @@ class ScreeningContract:
         return oracle.closed_form(self.types, self.probs, self.gain, self.unit_cost)
 
     def audit(self, menu: Any) -> Audit:
-        """Check a menu by the definition: who would choose whose contract, or stay out, and gain what?
+        """Check a menu by the definition: who would rather choose whose contract, or stay out.
 
         Parameters
         ----------
@@ -282,19 +283,28 @@ class ScreeningContract:
         Returns
         -------
         Audit
-            Over all pairs of types up to 2000 types; beyond, over neighbours, which by single crossing is enough
-            when quantities fall, together with a check that they do.
+            Over all pairs of types and contracts: one by one up to 2000 types; beyond, by each type's
+            favourite contract, found on the upper envelope of what contracts leave to each privacy level.
         """
         quantity, payment = self._read(menu)
+        scale = float(np.max(np.abs(payment)))
         if self.n_types <= ALL_PAIRS_LIMIT:
             table = menus.utility_matrix(self.types, quantity, payment, self.unit_cost)
-            return audit_choices(table, scale=float(np.max(np.abs(payment))))
+            return audit_choices(table, scale=scale)
         rent = payment - self.unit_cost * self.types * quantity
         lowest = int(np.argmin(rent))
+        favourite = menus.favourites(self.types, quantity, payment, self.unit_cost)
+        temptation = payment[favourite] - self.unit_cost * self.types * quantity[favourite] - rent
+        tempted = int(np.argmax(temptation))
+        deviations = [
+            Deviation(lowest, None, float(-rent[lowest])),
+            Deviation(tempted, int(favourite[tempted]), float(temptation[tempted])),
+            # In a menu that is incentive compatible the favourite is the own contract, and the next best one
+            # is a neighbour's.
+            *self._neighbour_deviations(quantity, payment),
+        ]
         return audit_deviations(
-            [*self._neighbour_deviations(quantity, payment), Deviation(lowest, None, float(-rent[lowest]))],
-            scale=float(np.max(np.abs(payment))),
-            method="neighbours" + ("" if np.all(np.diff(quantity) <= 0) else "; quantities are not monotone"),
+            [d for d in deviations if d.agent != d.choice], scale=scale, method="favourite contracts"
         )
 
     def _neighbour_deviations(self, quantity: Array, payment: Array) -> list[Deviation]:
@@ -311,49 +321,63 @@ class ScreeningContract:
         """Make an approximate menu exactly incentive compatible and individually rational.
 
         Quantities are replaced by the nearest non-increasing, nonnegative ones (least squares, weighted by
-        ``probs``), payments by the least ones that make them incentive compatible, equation (41).
+        ``probs``), payments by the least ones that make them incentive compatible, equation (41). If these
+        break a family that was added, such as higher outside options, then by the nearest incentive
+        compatible ones instead.
 
         Parameters
         ----------
         menu : Solution, or mapping with ``quantity``
             What a solver returned.
         program : Program, optional
-            The program it was solved on. Needed to check families that were added to the contract's own.
+            The program it was solved on. Needed to check families that were added to the contract's own, and
+            to evaluate an objective other than the contract's.
 
         Returns
         -------
         Solution
-            The repaired menu. ``extra["objective_lost"]`` is what the repair costs the demander (negative if it
-            gains, which happens when the menu gave needless rents); the bound is kept, and the status is
-            ``optimal`` if the repaired objective is within the tolerance of it.
+            The repaired menu. ``extra["objective_lost"]`` is what the repair costs the demander (negative if
+            it gains, which happens when the menu gave needless rents); the bound is kept, and the status is
+            ``optimal`` if the repaired objective is within the tolerance of it, or, without a bound, of an
+            answer that passed its checks.
         """
         quantity, _ = self._read(menu, payment=False)
         quantity = menus.nearest_monotone(quantity, self.probs)
-        payment = menus.payments(self.types, quantity, self.unit_cost)
         before = menu if isinstance(menu, Solution) else None
-        tolerance = before.tolerance if before else DEFAULT_TOLERANCE
-        solution = self._as_solution(quantity, payment, tolerance)
+        tolerance = DEFAULT_TOLERANCE if before is None else before.tolerance
+        solution = self._as_solution(
+            quantity, menus.payments(self.types, quantity, self.unit_cost), tolerance
+        )
         if before is None:
             return solution.replace(
                 status=Status.INACCURATE, reason="repaired; nothing is known of the optimum", backend="repair"
             )
-        size = float(values_size(solution))
-        gap = None if before.bound is None else abs(before.bound - solution.objective) / size
-        own = [name for name in before.residuals if name not in BASE_FAMILIES]
-        changes: dict[str, Any] = {}
         reason = "repaired"
-        if own and program is None:
-            reason += f"; not checked again: {', '.join(own)} (pass program=)"
-        elif own and program is not None:
-            residuals, violations = self._remeasure(program, quantity, payment)
-            changes = {"residuals": residuals, "violations": violations}
-            broken = [name for name in own if residuals[name] > tolerance]
+        changes: dict[str, Any] = {}
+        if program is None:
+            own = [name for name in before.residuals if name not in BASE_FAMILIES]
+            if own:
+                reason += f"; not checked again: {', '.join(own)} (pass program=)"
+        else:
+            own = list(program.changes().added)
+            solution, changes, broken = self._recheck(program, own, before, solution)
             if broken:
                 solution = solution.replace(status=Status.INACCURATE)
                 reason += f"; violates {', '.join(broken)}"
-        if gap is None or gap > tolerance or (own and program is None):
+        size = values_size(self, solution)
+        gap = None if before.bound is None else abs(before.bound - solution.objective) / size
+        lost = before.objective - solution.objective
+        if gap is None:
+            # Without a bound, the repaired menu is as good as the answer that it lies next to.
+            close = before.status.ok and abs(lost) <= tolerance * size
+            reason += "" if close else f"; the repair costs {lost:.3g}, and there is no bound"
+        else:
+            close = gap <= tolerance
+            reason += "" if close else f"; relative gap to the bound {gap:.1e}"
+        if not close or (own and program is None):
             solution = solution.replace(status=Status.INACCURATE)
-            reason += "" if gap is None else f"; relative gap to the bound {gap:.1e}"
+        elif solution.status.ok and before.status is Status.LOCAL and gap is None:
+            solution = solution.replace(status=Status.LOCAL)
         return solution.replace(
             **changes,
             reason=reason + (f"; {before.reason}" if before.reason else ""),
@@ -366,31 +390,44 @@ class ScreeningContract:
             seconds=before.seconds,
             options=before.options,
             program=before.program,
-            extra={**before.extra, "objective_lost": before.objective - solution.objective},
+            extra={**before.extra, "objective_lost": lost},
         )
 
-    def _remeasure(
-        self, program: Program, quantity: Array, payment: Array
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        values = {"quantity": quantity, "payment": payment}
-        program.set_values({name: value for name, value in values.items() if program.has_variable(name)})
-        return certify.measure_families(program)
+    def _recheck(
+        self, program: Program, own: list[str], before: Solution, solution: Solution
+    ) -> tuple[Solution, dict[str, Any], list[str]]:
+        """Measure a repaired menu by the program: objective, residuals, own families that it breaks.
+
+        The least payments may break families that want higher ones, such as outside options that differ by
+        type; then the payments nearest to the answer's are tried.
+        """
+        trials = [solution]
+        if own and program.has_variable("payment"):
+            nearest = menus.nearest_payments(
+                self.types, solution["quantity"], before["payment"], self.unit_cost
+            )
+            trials.append(self._as_solution(solution["quantity"], nearest, before.tolerance))
+        for trial in trials:
+            residuals, violations = _remeasure(program, {**before.values, **trial.values})
+            broken = [name for name in own if residuals[name] > before.tolerance]
+            if not broken:
+                break
+        objective = float(np.asarray(program.objective.value).item())
+        return trial.replace(objective=objective), {"residuals": residuals, "violations": violations}, broken
 
     def _read(self, menu: Any, payment: bool = True) -> tuple[Array, Array]:
         arrays = []
         for name in ("quantity", "payment") if payment else ("quantity",):
             try:
                 value = menu[name] if hasattr(menu, "__getitem__") else getattr(menu, name)
-            except (KeyError, AttributeError):
+            except (KeyError, IndexError, TypeError, AttributeError):
                 raise InvalidInput(
                     f"a menu needs {name!r}, one entry a type; got {type(menu).__name__}"
                 ) from None
-            array = np.asarray(value, dtype=float)
-            if array.shape != self.types.shape or not np.all(np.isfinite(array)):
-                raise InvalidInput(
-                    f"{name} must be finite with shape {self.types.shape}, one entry a type; "
-                    f"got shape {array.shape}"
-                )
+            array = _floats(value, name)
+            if array.shape != self.types.shape:
+                raise InvalidInput(f"{name} has {array.size} entries for {self.n_types} types")
+            _all_finite(array, name)
             arrays.append(array)
         return arrays[0], arrays[-1]
 
@@ -409,9 +446,19 @@ class ScreeningContract:
         return figures.plot_contract(self, self.solve() if menu is None else menu, kind)
 
 
-def values_size(solution: Solution) -> float:
-    """Size of the terms of a contract's objective."""
-    return abs(float(solution["expected_gain"])) + abs(float(solution["expected_payment"])) or 1.0
+def values_size(contract: ScreeningContract, solution: Solution) -> float:
+    """Size of the terms of a contract's objective, at least that of the first best: menus may be empty."""
+    terms = abs(float(solution["expected_gain"])) + abs(float(solution["expected_payment"]))
+    return max(terms, contract.scales()[1])
+
+
+def _remeasure(program: Program, values: Mapping[str, Array]) -> tuple[dict[str, float], dict[str, float]]:
+    """Residuals of a program's families with its variables, the user's own included, at the given values."""
+    program.set_values({name: value for name, value in values.items() if program.has_variable(name)})
+    for name, variable in program.cvxpy_variables().items():
+        if name in values and not program.has_variable(name):
+            variable.save_value(np.asarray(values[name]))
+    return certify.measure_families(program)
 
 
 def _check_types(types: ArrayLike) -> Array:
@@ -422,14 +469,14 @@ def _check_types(types: ArrayLike) -> Array:
     if np.any(array <= 0):
         index = int(np.argmax(array <= 0))
         raise InvalidInput(
-            f"types[{index}] = {array[index]:g} must be > 0: a holder without privacy cost would sell without end"
+            f"types[{index}] = {array[index]:g} must be > 0: without privacy cost holders sell without end"
         )
     falls = np.diff(array) <= 0
     if np.any(falls):
         index = int(np.argmax(falls)) + 1
         if array[index] == array[index - 1]:
             raise InvalidInput(
-                f"types[{index}] = types[{index - 1}] = {array[index]:g}; merge equal types and add their probs"
+                f"types[{index}] = types[{index - 1}] = {array[index]:g}; merge equal types, add their probs"
             )
         raise InvalidInput(
             f"types must be strictly increasing, but types[{index}] = {array[index]:g} follows "

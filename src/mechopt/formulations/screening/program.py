@@ -13,8 +13,8 @@ over ``quantity`` q >= 0 and ``payment`` γ, and differ in the constraints (u_k 
 ``reduced``         q alone: payments eliminated by the envelope formula, ``monotone``
 ==================  ==========================================================================================
 
-``full`` and ``local`` are equivalent by single crossing, whatever is added to them. The other two have the same
-optimum as long as nothing rewards higher payments; they refuse what does.
+``full`` and ``local`` are equivalent by single crossing, whatever is added to them. The other two have the
+same optimum as long as nothing rewards higher payments; they refuse what does.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ def declare(contract: ScreeningContract, form: str = "reduced", *, force: bool =
     n_types = contract.n_types
     if form == "full" and n_types > FULL_FORM_LIMIT and not force:
         raise InvalidInput(
-            f"form='full' with {n_types} types has {n_types * (n_types - 1)} incentive rows, and conic solvers "
-            f"lose accuracy beyond a few hundred types; use form='local' (equivalent) or 'reduced', "
+            f"form='full' with {n_types} types has {n_types * (n_types - 1)} incentive rows, and conic "
+            f"solvers lose accuracy beyond a few hundred types; use form='local' (equivalent) or 'reduced', "
             "or pass force=True"
         )
-    # In these units every type's first best is 1 inside, while quantities themselves span orders of magnitude.
+    # In these units every type's first best is 1 inside; quantities themselves span orders of magnitude.
     data_scale, money_scale = contract.scales()
-    # One type's share of the objective is of order one, however many types there are: with an expectation of order
-    # one instead, interior-point solvers stall from some thousand types on.
+    # One type's share of the objective is of order one, however many types there are: with an expectation of
+    # order one instead, interior-point solvers stall from some thousand types on.
     program = Program(f"screening contract ({form})", objective_scale=money_scale / n_types)
     quantity = program.variable("quantity", n_types, nonneg=True, scale=data_scale / contract.types)
     if form == "reduced":
@@ -148,8 +148,8 @@ def _pick(columns: Any, n_columns: int, weights: Any = None) -> sp.csr_array:
 def _refuse_rewards(form: str) -> Any:
     """Guard of the forms in which payments sit at their minimum: nothing may push them up.
 
-    A constraint is safe if raising payments makes it harder to meet. Its slope in the payments is read off with
-    the payments replaced by a free variable.
+    A constraint is safe if raising payments makes it harder to meet. Its slope in the payments is read off
+    with the payments replaced by a free variable.
     """
 
     def guard(program: Program, what: str, term: Term | cp.Expression) -> None:
@@ -190,7 +190,7 @@ def _parts(term: Term | cp.Expression, sense: str) -> list[cp.Expression]:
 
 
 def _payment_slope(program: Program, part: cp.Expression, fresh: cp.Variable) -> NDArray[np.float64] | None:
-    """Derivative of an expression in the payments, all else fixed; None if it is not affine in them."""
+    """Differentiate an expression in the payments, all else fixed; None if it is not affine in them."""
     payment, probs_weighted, rent = (program[name] for name in ("payment", "expected_payment", "rent"))
     contract = program.exact.contract  # type: ignore[union-attr]
     stand_in = {
@@ -228,7 +228,7 @@ class ExactContract:
         self.contract = contract
 
     def refuses(self, program: Program, changes: Changes) -> tuple[str, ...]:
-        """It prices nothing that the contract did not declare."""
+        """Refuse whatever the contract did not declare: it prices nothing else."""
         return (*changes.added, *changes.dropped, *(("objective",) if changes.objective else ()))
 
     def __call__(self, program: Program, changes: Changes, settings: Settings) -> dict[str, Any]:
