@@ -115,8 +115,9 @@ def verify(
     held = sum(outcome.verdict == "holds" for outcome in outcomes)
     refuted = sum(outcome.verdict == "refuted" for outcome in outcomes)
     console.print(
-        f"{len(outcomes)} claims: {held} hold, {refuted} refuted as printed or otherwise, "
-        f"{len(outcomes) - held - refuted} undecided; surprises: {', '.join(surprises) or 'none'}"
+        f"{len(outcomes)} claims: {held} hold, {refuted} refuted, "
+        f"{len(outcomes) - held - refuted} undecided; not as expected: {', '.join(surprises) or 'none'}",
+        soft_wrap=True,
     )
     if surprises:
         raise typer.Exit(SURPRISE)
@@ -176,6 +177,7 @@ def main() -> None:
             f"[red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True, highlight=False
         )
         raise SystemExit(BAD_INPUT) from None
-    except KeyboardInterrupt:
-        complaints.print("interrupted")
-        raise SystemExit(INTERRUPTED) from None
+    except SystemExit as stop:  # typer has turned Ctrl-C into an exit
+        if stop.code == INTERRUPTED:
+            complaints.print("interrupted")
+        raise

@@ -44,7 +44,6 @@ CONVEX_ATOMS = {
     "log": (cp.log, VECTOR, True),
     "log1p": (cp.log1p, TABLE, True),
     "exp": (cp.exp, TABLE, False),
-    "xexp": (cp.xexp, VECTOR, True),
     "entr": (cp.entr, TABLE, True),
     "logistic": (cp.logistic, VECTOR, False),
     "log_sum_exp": (cp.log_sum_exp, TABLE, False),
@@ -104,6 +103,7 @@ SMOOTH_ATOMS = {
     "prod_columns": (lambda x: cp.prod(x, axis=0), TABLE, False),
     "cube": (lambda x: cp.power(x[0] - x[1], 3), TABLE, False),
     "indefinite": (lambda x: x @ (MATRIX - 2 * np.eye(3)) @ x, VECTOR, False),
+    "xexp": (cp.xexp, VECTOR, False),
     "sin": (sin, VECTOR, False),
     "cos": (cos, VECTOR, False),
     "tan": (tan, VECTOR, False),
@@ -114,20 +114,24 @@ SMOOTH_ATOMS = {
     "logistic": (cp.logistic, VECTOR, False),
     "log_of_product": (lambda x: cp.log(cp.multiply(x[0], x[1])), TABLE, True),
     "sum_index_hstack": (
-        lambda x: cp.sum(cp.multiply(np.arange(6.0).reshape(2, 3), cp.exp(x)), axis=0)
-        + 3 * cp.vec(cp.log(x + 5), order="F")[1:4]
-        - cp.hstack([sin(x[0, 0]), x[1, :2]]),
+        lambda x: (
+            cp.sum(cp.multiply(np.arange(6.0).reshape(2, 3), cp.exp(x)), axis=0)
+            + 3 * cp.vec(cp.log(x + 5), order="F")[1:4]
+            - cp.hstack([sin(x[0, 0]), x[1, :2]])
+        ),
         TABLE,
         False,
     ),
     "shapes": (
-        lambda x: cp.trace(cp.exp(x) @ np.ones((3, 2)))
-        + cp.sum(cp.reshape(cp.exp(x), (3, 2), order="C") @ np.array([1.0, 2.0]))
-        + cp.sum(cp.diag(cp.exp(x[0])) @ np.arange(3.0))
-        + cp.cumsum(cp.square(x), axis=1)[1, 2]
-        + cp.kron(np.ones((1, 2)), cp.exp(x))[1, 4]
-        + cp.vstack([cp.exp(x[0]), x[1]])[0, 1]
-        + cp.exp(x).T[2, 1],
+        lambda x: (
+            cp.trace(cp.exp(x) @ np.ones((3, 2)))
+            + cp.sum(cp.reshape(cp.exp(x), (3, 2), order="C") @ np.array([1.0, 2.0]))
+            + cp.sum(cp.diag(cp.exp(x[0])) @ np.arange(3.0))
+            + cp.cumsum(cp.square(x), axis=1)[1, 2]
+            + cp.kron(np.ones((1, 2)), cp.exp(x))[1, 4]
+            + cp.vstack([cp.exp(x[0]), x[1]])[0, 1]
+            + cp.exp(x).T[2, 1]
+        ),
         TABLE,
         False,
     ),

@@ -8,6 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -55,6 +58,7 @@ def new_figure(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(COLUMN if width == "column" else PAGE, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -64,6 +68,7 @@ def new_figure(
         axes.spines[["left", "bottom"]].set_linewidth(0.6)
         axes.tick_params(which="both", labelsize=SMALL, width=0.6)
         axes.tick_params(which="minor", width=0.4)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.grid(True, color="#e6e6e6", linewidth=0.5)
         axes.set_axisbelow(True)
         if n_panels > 1:
@@ -77,6 +82,21 @@ def label(axes: Axes, x: str, y: str, *, title: str = "") -> None:
     axes.set_ylabel(y, fontsize=TEXT)
     if title:
         axes.set_title(f"{axes.get_title('left')} {title}".strip(), loc="left", fontsize=TEXT)
+
+
+def log_scale(axes: Axes, values: NDArray[np.float64], *, above: float = 20.0) -> None:
+    """Use a log scale on the vertical axis if the positive values span more than a factor of ``above``."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    shown = values[values > 0]
+    if not shown.size or shown.max() <= above * shown.min():
+        return
+    axes.set_yscale("log")
+    if shown.max() <= 200 * shown.min():
+        # Over so few decades powers of ten alone leave the axis nearly without numbers.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def legend(axes: Axes, **options: Any) -> None:

@@ -288,7 +288,7 @@ class SCS(ThroughCvxpy):
 
     def reason(self, raw: Any, status: str) -> str:
         """See `ThroughCvxpy.reason`."""
-        return str(raw["info"]["status"])
+        return _unless_interrupted(str(raw["info"]["status"]))
 
     def point(self, raw: Any) -> Array:
         """See `ThroughCvxpy.point`."""
@@ -331,7 +331,7 @@ class OSQP(ThroughCvxpy):
 
     def reason(self, raw: Any, status: str) -> str:
         """See `ThroughCvxpy.reason`."""
-        return str(raw.info.status)
+        return _unless_interrupted(str(raw.info.status))
 
     def point(self, raw: Any) -> Array:
         """See `ThroughCvxpy.point`."""
@@ -452,6 +452,13 @@ class Scipy(ThroughCvxpy):
             data.get(cps.LOWER_BOUNDS),
             data.get(cps.UPPER_BOUNDS),
         )
+
+
+def _unless_interrupted(status: str) -> str:
+    """Pass Ctrl-C on: solvers with a signal handler of their own take it for one more way to stop."""
+    if status == "interrupted":
+        raise KeyboardInterrupt
+    return status
 
 
 def _rows(data: dict[str, Any], y: Array) -> Multipliers:

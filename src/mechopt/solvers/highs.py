@@ -222,11 +222,21 @@ def run(highs: Any) -> str:
 
     HiGHS runs in a thread of its own, since Python handles no signal inside a call to C++.
     """
-    stop = threading.Event()
+    stop, finished = threading.Event(), threading.Event()
 
     def interrupt(event: Any) -> None:
         if stop.is_set():
             event.interrupt()
+
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            highs.run()
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            finished.set()
 
     hooks = (highs.cbSimplexInterrupt, highs.cbIpmInterrupt, highs.cbMipInterrupt)
     if threading.current_thread() is not threading.main_thread():
@@ -234,17 +244,20 @@ def run(highs: Any) -> str:
         return str(highs.getModelStatus().name)
     for hook in hooks:
         hook.subscribe(interrupt)
-    worker = threading.Thread(target=highs.run, daemon=True)
-    worker.start()
+    threading.Thread(target=work, daemon=True).start()
     try:
-        worker.join()
+        # Not Thread.join: interrupted by Ctrl-C, it takes a thread that still runs for finished.
+        while not finished.wait(0.1):
+            pass
     except BaseException:
         stop.set()
-        worker.join()
+        finished.wait()
         raise
     finally:
         for hook in hooks:
             hook.unsubscribe(interrupt)
+    if failures:
+        raise failures[0]
     return str(highs.getModelStatus().name)
 
 
@@ -379,8 +392,9 @@ class _Job:
         words = run(self.highs)
         if words == "kUnboundedOrInfeasible" or (words == "kUnbounded" and self.form.integer.any()):
             words = self._tell_apart()
-        if words == "kOptimal" and self._endless():
-            words = "kUnbounded"
+        if words == "kOptimal" and self._is_far():
+            # So far out HiGHS's regularisation is felt, or is all that has stopped it.
+            words = "kUnbounded" if self._is_endless() else self._run_bare()
         answer = Answer(STATUS.get(words, Status.FAILED), f"HiGHS: {words.removeprefix('k')}")
         info = self.highs.getInfo()
         counts = (info.simplex_iteration_count, info.ipm_iteration_count, info.qp_iteration_count)
@@ -397,11 +411,19 @@ class _Job:
         words = run(load(bare, self.rows, self.options))
         return "kUnbounded" if words == "kOptimal" else words
 
-    def _endless(self) -> bool:
-        """Whether a quadratic program only ended for HiGHS's regularisation, by a ray without curvature."""
+    def _is_far(self) -> bool:
+        """Whether the point of a quadratic program has very large entries."""
+        far = np.max(np.abs(self.highs.getSolution().col_value), initial=0.0) > 1e5
+        return self.form.quadratic is not None and bool(far)
+
+    def _run_bare(self) -> str:
+        """Solve without regularisation, which only a program known to be bounded may go without."""
+        self.highs.setOptionValue("qp_regularization_value", 0.0)
+        return run(self.highs)
+
+    def _is_endless(self) -> bool:
+        """Whether there is a direction that improves without curvature and without end."""
         form = self.form
-        if form.quadratic is None or np.max(np.abs(self.highs.getSolution().col_value), initial=0.0) < 1e6:
-            return False
         sides = [np.where(np.isfinite(side), 0.0, np.inf) for side in (-self.rows.low, self.rows.high)]
         cone = Rows(
             sp.vstack([self.rows.matrix, form.quadratic]),

@@ -787,8 +787,8 @@ class Smooth(Backend):
             for point in (x, form.x0) if suspect else ():
                 proof = infeasibility(form, point, settings.tolerance)
                 if proof is not None:
-                    answer.status, answer.proved = Status.INFEASIBLE, True
-                    answer.conflict = self._families(form, proof)
+                    answer.status, answer.conflict = Status.INFEASIBLE, self._families(form, proof)
+                    answer.reason += "; tangents of the convex rows contradict each other"
                     return answer
         if outcome.status is not Status.OPTIMAL and endless(form, x):
             answer.status = Status.UNBOUNDED
@@ -876,11 +876,13 @@ IPOPT_STATUS = {
 """Ipopt's return codes, which POUNCE shares; every other one is a failure."""
 
 
-def _ipopt_options(settings: Settings) -> dict[str, Any]:
+def _ipopt_options(form: SmoothForm, settings: Settings) -> dict[str, Any]:
+    # What each row leaves over adds up in the gap: the more rows, the smaller the barrier must end.
+    accuracy = max(1e-2 * settings.tolerance * min(1.0, 100 / max(form.m, 1)), 1e-11)
     return {
-        "tol": max(1e-2 * settings.tolerance, 1e-12),
-        "constr_viol_tol": max(1e-2 * settings.tolerance, 1e-12),
-        "compl_inf_tol": max(1e-2 * settings.tolerance, 1e-12),
+        "tol": accuracy,
+        "constr_viol_tol": max(1e-2 * settings.tolerance, 1e-11),
+        "compl_inf_tol": accuracy,
         # Ipopt widens bounds by default, and then takes the log of a negative number.
         "bound_relax_factor": 0.0,
         "print_level": 5 if settings.verbose else 0,
@@ -910,7 +912,7 @@ class Pounce(Smooth):
         problem = pounce.Problem(
             n=form.n, m=form.m, problem_obj=watched, lb=form.lb, ub=form.ub, cl=form.cl, cu=form.cu
         )
-        options = _ipopt_options(settings)
+        options = _ipopt_options(form, settings)
         if math.isfinite(deadline):
             options.setdefault("max_wall_time", max(deadline - time.perf_counter(), 1e-6))
         for name, value in options.items():
@@ -937,7 +939,7 @@ class Ipyopt(Smooth):
     rank = 61
     modules = ("ipyopt",)
     distribution = "ipyopt"
-    licence = "BSD-3-Clause AND EPL-2.0"
+    licence = "BSD-3-Clause AND EPL-1.0 AND CECILL-C"  # ipyopt; the Ipopt 3.12 and MUMPS in its wheel
     install = "pip install 'mechopt[nlp]'"
 
     WORDS: ClassVar[dict[int, str]] = {
@@ -1002,7 +1004,7 @@ class Ipyopt(Smooth):
                     into(watched.jacobian),
                     into(watched.hessian),
                     intermediate_callback=watched.intermediate,
-                    ipopt_options=_ipopt_options(settings),
+                    ipopt_options=_ipopt_options(form, settings),
                 )
             except ValueError as error:
                 if "option" in str(error):

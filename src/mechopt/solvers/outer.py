@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.conic import Multipliers
 from mechopt.solvers.errors import InvalidInput
-from mechopt.solvers.highs import Canonical, Canonicalizer, Rows, load, option_names, run
+from mechopt.solvers.highs import STATUS, Canonical, Canonicalizer, Rows, load, option_names, run
 from mechopt.solvers.solution import Status
 from mechopt.solvers.tangents import Cuts, Evaluated, Exponential, Power, Rotated, Semidefinite, Surface
 from mechopt.solvers.terms import Hypograph
@@ -37,6 +37,9 @@ RAY = 1e-9
 
 SHARP = 1e3
 """HiGHS meets rows to an absolute tolerance, 1e-10 at the least; cuts are scaled up to be met more closely."""
+
+ROOT = 1e-3
+"""Violation to which the continuous relaxation is solved before the first integer one."""
 
 OWN_OPTIONS = {"max_rounds": 2000}
 
@@ -108,12 +111,10 @@ class Model:
             columns,
         )
 
-    def multipliers(self, pool: Pool, duals: Array) -> Array:
-        """Multipliers of the canonical rows: the linear rows' own, and each cone's cuts added up."""
-        count = self.linear.low.size
-        y = np.asarray(pool.weights.T @ np.maximum(duals[count:], 0.0))[: self.form.offset.size]
-        y[:count] = -duals[:count]
-        y[self.form.dims.zero : count] = np.maximum(y[self.form.dims.zero : count], 0.0)
+    def multipliers(self, duals: Array, prices: Array) -> Array:
+        """Multipliers of the canonical rows: the linear rows' own, and what each cone's cuts add up to."""
+        y = prices[: self.form.offset.size].copy()
+        y[: duals.size] = -duals
         return y
 
     def entries(self, x: Array) -> Array:
@@ -286,6 +287,9 @@ class _Point:
     value: float = np.nan
     worst: float = np.inf
     duals: Array | None = None
+    """Multipliers of the linear rows, in HiGHS's sign."""
+    prices: Array | None = None
+    """Multipliers of the entries: each cut's, times its weights, added up."""
     bound: float = -np.inf
     reason: str = ""
 
@@ -315,6 +319,8 @@ class _Search:
         self.trees = 0
         self.highs: Any = None
         self.last = _Point(Status.LIMIT)
+        self.whole = np.flatnonzero(model.form.integer)
+        self.excluded: list[tuple[Any, float]] = []
 
     # ------------------------------------------------------------------ relaxations
 
@@ -367,9 +373,11 @@ class _Search:
         """Solve the continuous relaxation, as it stands in ``self.highs``, until no cut is violated.
 
         With a ``goal`` below the tolerance it goes on for a while once the tolerance is met: where the error of
-        the value is e, those of point and prices are of the order of its square root.
+        the value is e, those of point and prices are of the order of its square root. With one above, it stops
+        there.
         """
         goal = self.tolerance if goal is None else goal
+        enough = max(self.tolerance, goal)
         good: _Point | None = None
         since = 0
         for _ in range(self.limit):
@@ -393,7 +401,7 @@ class _Search:
             worst, cuts = self.model.separate(x, goal)
             point = _Point(Status.OPTIMAL, x, float(self.model.form.linear @ x), worst, duals)
             self.last = self._bounded(point)
-            if worst <= self.tolerance:
+            if worst <= enough:
                 good, since = replace(self.last, reason="no tangent is violated"), since + 1
             cuts = self._new(cuts, x)
             if good is not None and (worst <= goal or not cuts or since > 20):
@@ -416,7 +424,9 @@ class _Search:
         duals = np.where(np.isinf(rows.low), np.minimum(duals, 0.0), duals)
         side = np.where(np.isinf(rows.high), rows.low, rows.high)
         kept = Multipliers(None, form.linear, rows.matrix, side, -duals, form.lower, form.upper)
-        return replace(point, bound=kept.bound(point.x))
+        count = self.model.linear.low.size
+        prices = np.asarray(self.pool.weights.T @ duals[count:])
+        return replace(point, duals=duals[:count], prices=prices, bound=kept.bound(point.x))
 
     def _new(self, cuts: list[Cuts], x: Array) -> list[Cuts]:
         """Cuts that HiGHS can see: those it would take for satisfied would come back for ever."""
@@ -430,7 +440,12 @@ class _Search:
         return kept
 
     def _purge(self, duals: Array) -> None:
-        """Drop cuts that have long been idle once they outnumber the rest of the linear program."""
+        """Drop cuts that have long been idle once they outnumber the rest of the linear program.
+
+        Not with integers: what one choice needs another leaves idle.
+        """
+        if self.whole.size:
+            return
         count = self.model.linear.low.size
         stale = self.pool.stale(duals[count:], patience=20)
         if stale.size and self.pool.level.size > 1000 + 4 * (count + self.pool.permanent):
@@ -495,12 +510,12 @@ class _Search:
         best = _Point(Status.LIMIT, value=np.inf, reason="time limit")
         try:
             root = self._root()
-            if root.status not in (Status.OPTIMAL, Status.INACCURATE) or not self.model.form.integer.any():
+            if root.status not in (Status.OPTIMAL, Status.INACCURATE) or not self.whole.size:
                 return root
             best.bound = root.bound
             return self._integers(best)
         except _OutOfTime:
-            if not self.model.form.integer.any():
+            if not self.whole.size:
                 best = self.last
             return replace(best, status=Status.LIMIT, reason="time limit")
 
@@ -511,8 +526,8 @@ class _Search:
             seeded = self._seed()
             if seeded is not None:
                 return seeded
-        whole = bool(self.model.form.integer.any())
-        return self.converge(None if whole else max(1e-4 * self.tolerance, 1e-12))
+        # Trees do better on few cuts that are well apart than on the many close ones of a sharp root.
+        return self.converge(ROOT if self.whole.size else max(1e-4 * self.tolerance, 1e-12))
 
     def _seed(self) -> _Point | None:
         """Give every evaluated function a first tangent, at a point that the other constraints allow."""
@@ -533,63 +548,68 @@ class _Search:
 
     def _integers(self, best: _Point) -> _Point:
         """Integer relaxations for bounds and choices, continuous programs at those choices for points."""
-        form = self.model.form
-        which = np.flatnonzero(form.integer)
         tried: set[bytes] = set()
         while self.trees < self.limit:
-            self.trees += 1
-            words, choices, bound = self._tree(best)
+            words, choice, bound = self._tree(best)
+            if words == "kInfeasible" and best.x is None:
+                return _Point(Status.INFEASIBLE, reason="the integer relaxation is infeasible")
+            stopped = STATUS.get(words) is Status.LIMIT
+            if words != "kOptimal" and not stopped:
+                status = Status.FAILED if best.x is None else Status.INACCURATE
+                return replace(best, status=status, reason=f"HiGHS: {words.removeprefix('k')}")
             best.bound = max(best.bound, bound)
-            if words == "kTimeLimit" and not choices:
-                raise _OutOfTime
-            if words == "kInfeasible":
-                if best.x is None:
-                    return _Point(Status.INFEASIBLE, reason="the integer relaxation is infeasible")
-                return replace(
-                    best, status=Status.INACCURATE, reason="the relaxation loses the point it led to"
-                )
-            if not choices:
-                return replace(best, status=Status.FAILED, reason=f"HiGHS: {words.removeprefix('k')}")
-            fresh = [choice for choice in choices if choice.tobytes() not in tried]
-            for choice in fresh:
+            again = choice is not None and choice.tobytes() in tried
+            if choice is not None and not again:
                 tried.add(choice.tobytes())
-                found = self._at(which, choice)
-                if found.x is not None and found.value < best.value:
+                found = self._at(choice)
+                if found.status is Status.INFEASIBLE:
+                    self._exclude(choice)
+                elif found.x is None:
+                    return replace(best, status=Status.FAILED, reason=found.reason)
+                elif found.value < best.value:
                     best.x, best.value, best.worst = found.x, found.value, found.worst
-            if words == "kTimeLimit":
-                raise _OutOfTime
-            closed = best.x is not None and best.value - best.bound <= self.tolerance * (
-                1.0 + abs(best.value)
-            )
-            if closed or (not fresh and best.x is not None):
+            if best.value - best.bound <= self.tolerance * (1.0 + abs(best.value)):
                 return replace(best, status=Status.OPTIMAL, reason="bound and point meet")
-            if not fresh:
-                return replace(
-                    best,
-                    status=Status.FAILED,
-                    reason="an integer choice that no point completes satisfies the relaxation within HiGHS's tolerance",
-                )
+            if stopped:
+                return replace(best, status=Status.LIMIT, reason=f"HiGHS: {words.removeprefix('k')}")
+            if again:
+                reason = "HiGHS returns to an integer choice that has been dealt with: it sees no finer"
+                status = Status.FAILED if best.x is None else Status.INACCURATE
+                return replace(best, status=status, reason=reason)
         return replace(best, status=Status.LIMIT, reason="max_rounds")
 
-    def _tree(self, best: _Point) -> tuple[str, list[Array], float]:
-        """Solve the integer relaxation; its status, the integer choices it came upon, best first, its bound."""
-        form = self.model.form
-        which = np.flatnonzero(form.integer)
-        highs = load(form, self._all_rows(), self.options)
+    def _tree(self, best: _Point) -> tuple[str, Array | None, float]:
+        """Solve the integer relaxation: its status, the integers of its best point, its bound."""
+        self.trees += 1
+        form, rows = self.model.form, self._all_rows()
+        if self.excluded:
+            matrix = sp.vstack([rows.matrix, *(row for row, _ in self.excluded)], format="csr")
+            low = np.concatenate([rows.low, [level for _, level in self.excluded]])
+            rows = Rows(matrix, low, np.concatenate([rows.high, np.full(len(self.excluded), np.inf)]))
+        highs = load(form, rows, self.options)
         if best.x is not None:
-            highs.setSolution(which.size, which.astype(np.int32), np.round(best.x[which]))
+            highs.setSolution(self.whole.size, self.whole.astype(np.int32), np.round(best.x[self.whole]))
         # Without a point yet, keep time to make one of what the tree has found.
         words = self._run(highs, 1.0 if best.x is not None else 0.8)
         info = highs.getInfo()
-        bound = float(info.mip_dual_bound)
-        if info.primal_solution_status != 2:
-            return words, [], bound
-        x = np.asarray(highs.getSolution().col_value)
-        return words, [np.round(x[which]) + 0.0], bound
+        choice = None
+        if info.primal_solution_status == 2:
+            choice = np.round(np.asarray(highs.getSolution().col_value)[self.whole]) + 0.0
+        return words, choice, float(info.mip_dual_bound)
 
-    def _at(self, which: NDArray[np.int64], choice: Array) -> _Point:
-        """The continuous program with its integers fixed."""
+    def _exclude(self, choice: Array) -> None:
+        """Forbid a choice of booleans that no point completes: trees may see it as just feasible."""
         form = self.model.form
+        if np.all((form.lower[self.whole] == 0) & (form.upper[self.whole] == 1)):
+            weights = np.where(choice > 0.5, -1.0, 1.0)
+            row = sp.csr_matrix(
+                (weights, (np.zeros(choice.size, dtype=int), self.whole)), shape=(1, form.linear.size)
+            )
+            self.excluded.append((row, 1.0 - float(np.sum(choice > 0.5))))
+
+    def _at(self, choice: Array) -> _Point:
+        """Solve the continuous program with its integers fixed."""
+        form, which = self.model.form, self.whole
         columns = which.astype(np.int32)
         self.highs.changeColsBounds(columns.size, columns, choice, choice)
         try:
@@ -646,11 +666,11 @@ class Outer(Backend):
         if model.form.integer.any():
             answer.extra["trees"] = search.trees
         if point.x is not None:
-            _fill(answer, model, search.pool, point)
+            _fill(answer, model, point)
         return answer
 
 
-def _fill(answer: Answer, model: Model, pool: Pool, point: _Point) -> None:
+def _fill(answer: Answer, model: Model, point: _Point) -> None:
     """Point, multipliers and bound, in the program's own terms."""
     assert point.x is not None
     program, form = model.program, model.form
@@ -658,12 +678,11 @@ def _fill(answer: Answer, model: Model, pool: Pool, point: _Point) -> None:
     y = None
     if np.isfinite(point.bound):
         answer.bound = form.physical(program, point.bound)
-    if point.duals is not None:
-        y = model.multipliers(pool, point.duals)
-        price = pool.weights.T @ np.maximum(point.duals[model.linear.low.size :], 0.0)
+    if point.duals is not None and point.prices is not None:
+        y = model.multipliers(point.duals, point.prices)
         for oracle in model.oracles:
-            # A tangent weighs t by minus one: what it gains by a unit is minus the price of that entry.
-            answer.hypograph_dual[id(oracle.hypograph)] = -price[oracle.index[:, 0]]
+            # A tangent weighs t by minus one: relaxing it is worth minus the price of that entry.
+            answer.hypograph_dual[id(oracle.hypograph)] = -point.prices[oracle.index[:, 0]]
     found = form.recover(point.x[:columns], y, point.value)
     answer.primal = {key: np.asarray(value, dtype=float) for key, value in found.primal_vars.items()}
     answer.dual = {

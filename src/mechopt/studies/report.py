@@ -77,7 +77,7 @@ def show_backends(console: Console) -> None:
 
 
 def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
-    """Print the ledger of claims, surprises last."""
+    """Print the ledger of claims, then what was refuted or undecided and why, surprises last."""
     table = Table(pad_edge=False)
     for name, justify in (
         ("claim", "left"),
@@ -106,17 +106,15 @@ def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
             f"{outcome.seconds:.1f}",
         )
     console.print(table)
-    for outcome in listed:
-        if outcome.verdict is not Verdict.HOLDS:
-            style = "dim" if outcome.as_expected else "red"
-            # Witnesses are plain text: their square brackets are no markup.
-            console.print(
-                f"{outcome.claim.id}: {outcome.witness}", style=style, markup=False, highlight=False
-            )
-            if outcome.counterexample is not None:
-                console.print(
-                    f"  counterexample: {outcome.counterexample}", style=style, markup=False, highlight=False
-                )
+    for outcome in sorted(listed, key=lambda outcome: not outcome.as_expected):
+        if outcome.verdict is Verdict.HOLDS and outcome.as_expected:
+            continue
+        told = f"{outcome.claim.id}: {outcome.witness or 'no counterexample was found'}"
+        if outcome.counterexample is not None:
+            told += f"\n  counterexample: {outcome.counterexample}"
+        # Witnesses are plain text: their square brackets are no markup.
+        style = "dim" if outcome.as_expected else "red"
+        console.print(told, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _number(value: float | None, form: str) -> str:

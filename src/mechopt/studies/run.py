@@ -166,11 +166,7 @@ def run_scenario(
         error = math.nan if menu is None else (value - menu.objective) / values_size(contract, menu)
         audit = contract.audit(solution) if solution.values else None
         rows.append(BackendRow(name, solution, audit, menu, error))
-    best = max(
-        (r for r in repaired.values() if r is not None and r.status.ok),
-        key=lambda r: r.objective,
-        default=None,
-    )
+    best = _best(contract, repaired, scenario.tolerance)
     return RunReport(scenario, contract, program, reference, value, best, tuple(rows), skipped, note)
 
 
@@ -184,11 +180,23 @@ def _reference(
             return "closed form", form.objective, "valid"
         return "exact algorithm", contract.solve().objective, f"not valid: {form.reason}"
     note = "not asked: the scenario adds constraints of its own"
-    values = {name: s.objective for name, s in repaired.items() if s is not None and s.status.ok}
-    if not values:
+    best = _best(contract, repaired, scenario.tolerance)
+    if best is None:
         return "none", math.nan, note
-    best = max(values, key=lambda name: values[name])
-    return f"best answer ({best})", values[best], note
+    return f"best answer ({best.backend})", best.objective, note
+
+
+def _best(
+    contract: ScreeningContract, repaired: dict[str, Solution | None], tolerance: float
+) -> Solution | None:
+    """Of the menus that meet the best objective to the tolerance, the one with the smallest proven gap."""
+    sound = [menu for menu in repaired.values() if menu is not None and menu.status.ok]
+    if not sound:
+        return None
+    top = max(sound, key=lambda menu: menu.objective)
+    least = top.objective - tolerance * values_size(contract, top)
+    near = [menu for menu in sound if menu.objective >= least]
+    return min(near, key=lambda menu: math.inf if menu.gap is None else menu.gap)
 
 
 def write_report(report: RunReport, out: Path) -> list[Path]:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mechopt.formulations.figures import COLOURS, GREY, LINE, MARKER, label, legend, new_figure
+from mechopt.formulations.figures import (
+    COLOURS,
+    GREY,
+    LINE,
+    MARKER,
+    SMALL,
+    label,
+    legend,
+    log_scale,
+    new_figure,
+)
 from mechopt.formulations.screening.closed_form import (
     uniform_payment,
     uniform_quantity,
@@ -27,8 +37,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Numbers = dict[str, Any]
 
-EPS, QUANTITY, PAYMENT = "privacy level ε (nats)", "quantity q (records)", "payment γ (utility)"
-RENT, COST = "information rent u (utility)", "cost of a record (utility)"
+EPS = r"privacy level $\varepsilon$ (nats)"
+QUANTITY, PAYMENT = r"quantity $q$ (records)", r"payment $\gamma$ (utility)"
+RENT, COST = r"information rent $u$ (utility)", "cost of a record (utility)"
 
 N_POINTS = 401
 """Points of a curve; on the paper's interval every multiple of 0.0005 is one."""
@@ -45,18 +56,19 @@ def figure_2(case: UniformCase = PAPER, *, n_holders: int = 5) -> tuple[Figure, 
     case : UniformCase
         Uniform types and log gain; default the paper's.
     n_holders : int
-        For the total value.
+        How many holders the total value counts.
 
     Returns
     -------
     figure : Figure
     numbers : dict
-        ``eps``, ``quantity``; ``value``, ``first_best_value``, ``expected_quantity`` per holder.
+        ``eps``, ``quantity``; ``total_value``, and per holder ``value``, ``first_best_value``,
+        ``expected_quantity``.
     """
     eps, quantity = _curve(case, uniform_quantity)
     figure, (axes,) = new_figure()
     axes.plot(eps, quantity, color=COLOURS["blue"], linewidth=LINE)
-    _log_quantities(axes, quantity)
+    log_scale(axes, quantity)
     _span(axes, case)
     label(axes, EPS, QUANTITY)
     value = uniform_value(case.lo, case.hi, case.gain, case.unit_cost)
@@ -65,7 +77,7 @@ def figure_2(case: UniformCase = PAPER, *, n_holders: int = 5) -> tuple[Figure, 
         "eps": eps,
         "quantity": quantity,
         "value": value,
-        "value_of_five_holders" if n_holders == 5 else f"value_of_{n_holders}_holders": n_holders * value,
+        "total_value": n_holders * value,
         # With types observed, everybody delivers the same eps * q at cost.
         "first_best_value": float(case.gain(amount)) - case.unit_cost * amount,
         "expected_quantity": _mean(case, uniform_quantity),
@@ -99,9 +111,9 @@ def figure_3(case: UniformCase = PAPER, *, sizes: tuple[int, int] = (10, 50)) ->
         numbers |= {f"types_{n_types}": menu["types"], f"quantity_{n_types}": menu["quantity"]}
         axes.plot(eps, quantity, color=COLOURS["blue"], linewidth=LINE, label="continuous types, (29)")
         _markers(axes, menu["types"], menu["quantity"], "vermilion", "o", f"{n_types} types, (42)")
-        _log_quantities(axes, quantity)
+        log_scale(axes, quantity)
         _span(axes, case)
-        label(axes, EPS, QUANTITY, title=f"K = {n_types}")
+        label(axes, EPS, QUANTITY, title=f"$K = {n_types}$")
         legend(axes)
     panels[1].sharey(panels[0])
     return figure, numbers
@@ -130,13 +142,12 @@ def figure_4(
     numbers: Numbers = {"eps": eps, "payment": payment, "rent": _curve(case, uniform_rent)[1]}
     numbers |= {"expected_payment": _mean(case, uniform_payment), "expected_rent": _mean(case, uniform_rent)}
     figure, (axes,) = new_figure(height=2.7)
-    axes.plot(eps, payment, color="black", linewidth=LINE, label="continuous types, (31)", zorder=3)
+    axes.plot(eps, payment, color="black", linewidth=LINE, label="continuous types, (31)", zorder=2)
     marks = zip(sizes, ("vermilion", "orange", "green", "blue", "purple"), "osD^v", strict=False)
     for n_types, colour, shape in marks:
         menu = _grid_menu(case, n_types)
         numbers |= {f"types_{n_types}": menu["types"], f"payment_{n_types}": menu["payment"]}
         numbers[f"value_{n_types}"] = menu["value"]
-        axes.plot(menu["types"], menu["payment"], color=COLOURS[colour], linewidth=0.6)
         _markers(axes, menu["types"], menu["payment"], colour, shape, f"{n_types} types, (41)")
     _span(axes, case)
     axes.set_ylim(bottom=0)
@@ -172,7 +183,7 @@ def _grid_menu(case: UniformCase, n_types: int) -> dict[str, Any]:
 
 
 def _markers(axes: Axes, x: Array, y: Array, colour: str, shape: str, text: str) -> None:
-    size = MARKER if len(x) <= 20 else 0.6 * MARKER
+    size = MARKER * (1.0 if len(x) < 20 else 0.8 if len(x) < 40 else 0.55)
     axes.plot(
         x,
         y,
@@ -186,13 +197,6 @@ def _markers(axes: Axes, x: Array, y: Array, colour: str, shape: str, text: str)
         zorder=4,
         clip_on=False,
     )
-
-
-def _log_quantities(axes: Axes, quantity: Array) -> None:
-    """Use a log scale where quantities span more than an order of magnitude and a half."""
-    traded = quantity[quantity > 0]
-    if traded.size and traded.max() > 30 * traded.min():
-        axes.set_yscale("log")
 
 
 def _span(axes: Axes, case: UniformCase) -> None:
@@ -231,11 +235,22 @@ def plot_contract(contract: ScreeningContract, menu: Mapping[str, Any] | Any, ki
     quantity, payment = contract._read(menu)
     figure, panels = new_figure(2, width="page", height=2.5)
     draw(contract, quantity, payment, panels)
+    margin = 0.03 * float(np.ptp(contract.types)) or 0.03 * float(contract.types[0])
     for axes in panels:
-        _shade(axes, contract.types, quantity, menu)
-        handles, _ = axes.get_legend_handles_labels()
-        if handles:
+        axes.set_xlim(contract.types[0] - margin, contract.types[-1] + margin)
+        shades = _shade(axes, contract.types, quantity, menu, margin / 2)
+        if axes.get_legend_handles_labels()[1]:
             legend(axes)
+    if shades:
+        names = list(shades)
+        figure.legend(
+            [shades[name] for name in names],
+            names,
+            loc="outside upper center",
+            ncols=2,
+            fontsize=SMALL,
+            frameon=False,
+        )
     return figure
 
 
@@ -243,7 +258,7 @@ def _draw_menu(contract: ScreeningContract, quantity: Array, payment: Array, pan
     # On a log scale the types without a contract are left to the shading.
     shown = np.where(quantity > 0, quantity, np.nan)
     _per_type(panels[0], contract.types, shown, "blue")
-    _log_quantities(panels[0], quantity)
+    log_scale(panels[0], quantity)
     if panels[0].get_yscale() == "linear":
         panels[0].set_ylim(bottom=0)
     label(panels[0], EPS, QUANTITY)
@@ -275,19 +290,19 @@ def _per_type(axes: Axes, types: Array, values: Array, colour: str, shape: str =
     _markers(axes, types, values, colour, shape, text or "_nolegend_")
 
 
-def _shade(axes: Axes, types: Array, quantity: Array, menu: Any) -> None:
-    """Shade pooled types and types without a contract, each up to half the way to its neighbours."""
-    edges = np.concatenate([types[:1], (types[1:] + types[:-1]) / 2, types[-1:]])
-    low, high = axes.get_xlim()
-    if types.size > 1:
-        edges[[0, -1]] = max(low, types[0] - (edges[1] - types[0])), min(high, 2 * types[-1] - edges[-2])
-    text = "one contract for several types"
-    for start, stop in _pools(quantity, menu):
-        axes.axvspan(edges[start], edges[stop], color=COLOURS["sky"], alpha=0.3, linewidth=0, label=text)
-        text = "_nolegend_"
+def _shade(axes: Axes, types: Array, quantity: Array, menu: Any, margin: float) -> dict[str, Any]:
+    """Shade pooled types and types without a contract; return what a legend needs, by name."""
+    gaps = np.diff(types, prepend=-np.inf, append=np.inf) / 2
     served = int(np.count_nonzero(quantity > 0))
+    spans = [("one contract for several types", COLOURS["sky"], *pool) for pool in _pools(quantity, menu)]
     if served < types.size:
-        axes.axvspan(edges[served], edges[-1], color=GREY, alpha=0.25, linewidth=0, label="no contract")
+        spans.append(("no contract", GREY, served, types.size))
+    shades = {}
+    for name, colour, start, stop in spans:
+        left = types[start] - min(margin, gaps[start])
+        right = types[stop - 1] + min(margin, gaps[stop])
+        shades[name] = axes.axvspan(left, right, color=colour, alpha=0.28, linewidth=0)
+    return shades
 
 
 def _pools(quantity: Array, menu: Any) -> list[tuple[int, int]]:

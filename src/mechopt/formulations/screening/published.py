@@ -56,7 +56,7 @@ _PAYMENT = "283.6563 195.7390 163.7338 130.1554 119.2029 90.2173 85.0101 68.3697
 PUBLISHED = (
     *_series("figure_2", "quantity", _QUANTITY),
     *_scalars("figure_2", value="369.789343", first_best_value="430.3317", expected_quantity="920.782"),
-    *_scalars("figure_2", value_of_five_holders="1848.947"),
+    *_scalars("figure_2", total_value="1848.947"),
     *_series("figure_3", "quantity", _QUANTITY),
     *_series("figure_3", "quantity_10", "9950 471.645", (".01", ".11")),
     *_series("figure_3", "quantity_50", "9950 5519.84 471.645", (".01", ".014", ".11")),

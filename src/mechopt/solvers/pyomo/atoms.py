@@ -235,7 +235,7 @@ def _quad_over_lin(t: Translation, atom: Any, arguments: list[Entries], convex: 
             return squares / t.positive(below, convex)
         # The rotated cone: solvers see that it is convex, and its apex is harmless.
         ratio, y = t.fresh(lower=0.0), t.positive(below, convex)
-        t.at_most(squares - ratio * y)
+        t.at_most(squares - ratio * y, squares / y - ratio)
         return ratio
 
     return along_axis(one)(t, atom, arguments[:1], convex)
@@ -263,12 +263,18 @@ def _pnorm(t: Translation, atom: Any, part: list[Any], convex: bool) -> Any:
     p = float(atom.p)
     size = t.fresh(lower=0.0)
     if p == 2:
-        t.at_most(total(square(t, x, convex) for x in part) - size**2)
+        powers = total(square(t, x, convex) for x in part)
     elif p > 1:
-        t.at_most(total(raised(t, convex, _magnitude(t, x), p) for x in part) - size**p)
-    else:  # concave, on nonnegative numbers; negative powers decrease
-        powers = total(raised(t, convex, x, p) for x in part) - size**p
-        t.at_most(-powers if p > 0 else powers)
+        powers = total(raised(t, convex, _magnitude(t, x), p) for x in part)
+    else:  # concave, on nonnegative numbers
+        powers = total(raised(t, convex, x, p) for x in part)
+    if isinstance(powers, NUMBER):
+        return float(powers) ** (1 / p)
+    norm = powers ** (1 / p)
+    if p > 1:
+        t.at_most(powers - size**p, norm - size)
+    else:  # negative powers decrease
+        t.at_most(size**p - powers if p > 0 else powers - size**p, size - norm)
     return size
 
 
@@ -328,6 +334,7 @@ SMOOTH: dict[str, Rule] = {
     "PowerApprox": _power,
     "quad_over_lin": _quad_over_lin,
     "QuadForm": _quad_form,
+    "cumsum": lambda t, atom, arguments, convex: np.cumsum(arguments[0], axis=atom.axis).reshape(atom.shape),
     "GeoMean": along_axis(_geo_mean),
     "GeoMeanApprox": along_axis(_geo_mean),
     "Prod": along_axis(_prod),
@@ -361,3 +368,6 @@ KINKED: dict[str, Rule] = {
 """Atoms that stand in convex positions only: an auxiliary variable bounds them from the side that matters."""
 
 RULES = SMOOTH | KINKED
+
+UNLINEAR = frozenset({"Power", "PowerApprox", "cumsum"})
+"""Atoms that can be affine, and that CVXPY nevertheless does not write as a matrix."""

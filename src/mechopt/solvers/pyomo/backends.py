@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,12 +19,13 @@ import numpy as np
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.pyomo.lagrange import bound
 from mechopt.solvers.pyomo.pairs import (
     Pair,
     as_disjunctions,
     as_products,
     as_sets,
-    bound,
+    derive_bounds,
     fix_smaller,
     loose,
     settle,
@@ -90,6 +90,9 @@ class ThroughPyomo(Backend):
             return answer
         answer.primal = translation.primal()
         answer.objective = program.physical(outcome.objective)
+        certain = not program.requires() & {Capability.MIP, Capability.NLP, Capability.COMP}
+        if certain and outcome.prices is not None and outcome.status is not Status.LIMIT:
+            outcome.bound = bound(translation, outcome.prices)
         if outcome.bound is not None and np.isfinite(outcome.bound):
             answer.bound = program.physical(outcome.bound)
         if self.duals and not translation.pairs and outcome.prices is not None:
@@ -153,9 +156,9 @@ def _call(
         outcome.point = True
         outcome.objective = float(results.incumbent_objective)
     outcome.bound = results.objective_bound
-    outcome.extra = {
-        "nodes": int(n) for key, n in results.extra_info.items() if key in ("NNodes", "mip_node_count")
-    }
+    told = dict(results.extra_info.items())
+    nodes = told.get("NNodes", told.get("mip_node_count"))
+    outcome.extra = {} if nodes is None else {"nodes": int(nodes)}
     outcome.prices = results.solution_loader
     return outcome
 
@@ -271,6 +274,9 @@ class PyomoScip(ThroughPyomo):
         outcome = _told_apart(go(), model, go)
         if outcome.status is Status.OPTIMAL and pairs and loose(pairs, 1e-1 * settings.tolerance):
             outcome = _tightened(outcome, pairs, go)
+        if outcome.point and outcome.status is Status.OPTIMAL and translation.largest() > FAR_OUT:
+            outcome.status, outcome.bound = Status.INACCURATE, None
+            outcome.reason += "; the point lies at SCIP's infinity: the program looks unbounded, bound its variables"
         free = translation.unbounded_variables()
         if free and (outcome.status is Status.LIMIT or outcome.status is Status.FAILED):
             outcome.reason += (
@@ -278,6 +284,10 @@ class PyomoScip(ThroughPyomo):
             )
         outcome.prices = None
         return outcome
+
+
+FAR_OUT = 1e12
+"""SCIP takes numbers beyond some such size for infinity, and what it says about them proves nothing."""
 
 
 def _scip() -> Any:
@@ -290,7 +300,7 @@ def _branchable(translation: Translation) -> list[Pair]:
     """Write the pairs into the model in the way that suits each; return them."""
     pairs = settle(translation)
     if pairs:
-        bound(translation, pairs)
+        derive_bounds(translation, pairs)
         bounded = [pair for pair in pairs if all(side.ub is not None for side in pair)]
         free = [pair for pair in pairs if any(side.ub is None for side in pair)]
         if bounded:
@@ -383,7 +393,7 @@ def _pounce(model: Any, settings: Settings, limit: float | None, convex: bool) -
     solver = pyo.SolverFactory("ipopt", executable=str(_executable()), validate=False)
     results = solver.solve(model, tee=settings.verbose, options=options, load_solutions=False)
     words = str(results.solver.message).replace("\\x3a", ":")
-    ended = re.sub(r"^POUNCE [^:]*: *", "", words)
+    ended = words.partition(": ")[2] or words
     outcome = Outcome(POUNCE.get(ended, Status.FAILED), ended)
     if outcome.status is Status.INFEASIBLE and not convex:
         return Outcome(Status.FAILED, f"{ended}: locally, which proves nothing for a nonconvex program")
@@ -400,13 +410,18 @@ def _pounce(model: Any, settings: Settings, limit: float | None, convex: bool) -
 POUNCE = {
     "SolveSucceeded": Status.OPTIMAL,
     "SolvedToAcceptableLevel": Status.INACCURATE,
+    "Optimal Solution Found.": Status.OPTIMAL,
     "InfeasibleProblemDetected": Status.INFEASIBLE,
+    "Problem is primal infeasible.": Status.INFEASIBLE,
     "DivergingIterates": Status.UNBOUNDED,
+    "Problem is unbounded (dual infeasible).": Status.UNBOUNDED,
+    "Maximum wallclock time exceeded.": Status.LIMIT,
+    "Maximum number of iterations exceeded.": Status.LIMIT,
     "MaximumIterationsExceeded": Status.LIMIT,
     "MaximumCpuTimeExceeded": Status.LIMIT,
     "MaximumWallTimeExceeded": Status.LIMIT,
 }
-"""POUNCE's words."""
+"""POUNCE's words, and those of its solver for linear and convex quadratic programs."""
 
 
 def _executable() -> Path | None:

@@ -32,7 +32,7 @@ def settle(translation: Translation) -> list[Pair]:
     return open_pairs
 
 
-def bound(translation: Translation, open_pairs: list[Pair]) -> None:
+def derive_bounds(translation: Translation, open_pairs: list[Pair]) -> None:
     """Give the sides of the pairs upper bounds that follow from the rows, where interval arithmetic finds some."""
     from pyomo.common.errors import InfeasibleConstraintException
     from pyomo.contrib.fbbt.fbbt import fbbt

@@ -19,7 +19,7 @@ from cvxpy.reductions.eval_params import replace_params_with_consts
 from numpy.typing import NDArray
 
 from mechopt.solvers.errors import MissingCapability
-from mechopt.solvers.pyomo.atoms import KINKED, NUMBER, RULES, array, total
+from mechopt.solvers.pyomo.atoms import KINKED, NUMBER, RULES, UNLINEAR, array, total
 from mechopt.solvers.terms import Complementarity, Hypograph
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ ROWS = {"Inequality": 1, "NonPos": 1, "NonNeg": -1, "Equality": 0, "Zero": 0}
 """Elementwise constraints: the sign that turns them into ``row <= 0``; 0 for ``row == 0``."""
 
 CONES = ("SOC", "ExpCone", "PowCone3D")
+
+ROUNDING = 1e-9
+"""Rows without variables may be off by this much."""
 
 PLAIN = {"nonneg", "nonpos", "pos", "neg", "bounds", "boolean", "integer", "symmetric", "diag"}
 """Attributes of variables that a Pyomo model can carry."""
@@ -98,6 +101,8 @@ class Translation:
         Pyomo's constraints for each CVXPY constraint by its id, None where a row has no variable.
     pairs : list of (family, index, a, b)
         Complementarity pairs as nonnegative Pyomo variables (or the number 0).
+    convex_bodies : dict of int to expression
+        By ``id`` of a row that is not convex as it is written: the convex function that is negative where it is.
     contradiction : bool
         Whether some row without variables is false.
     """
@@ -111,6 +116,7 @@ class Translation:
         self.model.rows = pyo.ConstraintList()
         self.rows: dict[int, list[Any]] = {}
         self.pairs: list[tuple[str, tuple[int, ...], Any, Any]] = []
+        self.convex_bodies: dict[int, Any] = {}
         self.contradiction = False
         self._offsets: dict[int, int] = {}
         self._columns: list[Any] = []
@@ -139,15 +145,7 @@ class Translation:
         """Pyomo variables for one CVXPY variable, in Fortran order; equal entries share one variable."""
         lower, upper = (_spread(bound, variable) for bound in _bounds(variable))
         start = _spread(np.nan if variable.value is None else _dense(variable.value), variable)
-        whole = np.zeros(variable.shape, dtype=int)
-        whole[variable.integer_idx if len(variable.integer_idx) else ...] += bool(
-            variable.attributes["integer"]
-        )
-        both = np.zeros(variable.shape, dtype=int)
-        both[variable.boolean_idx if len(variable.boolean_idx) else ...] += bool(
-            variable.attributes["boolean"]
-        )
-        kinds = (np.minimum(whole, 1) + 2 * np.minimum(both, 1)).ravel(order="F")
+        kinds = (_marked(variable, "integer") + 2 * _marked(variable, "boolean")).ravel(order="F")
         entries: list[Any] = []
         for position in range(variable.size):
             twin = self._twin(variable, position)
@@ -266,15 +264,16 @@ class Translation:
 
     def _linearise(self, expression: Any, convex: bool) -> Any:
         """Return the expression with each nonlinear atom replaced by a stand-in variable, which is a new column."""
-        if not expression.args or expression.is_affine():
+        if _is_linear(expression):
             return expression
         key = (id(expression), convex)
         if key in self._lifted:
             return self._lifted[key][1]
-        if expression.is_atom_affine():
+        name = type(expression).__name__
+        if expression.is_atom_affine() and name not in UNLINEAR:
             return expression.copy([self._linearise(argument, convex) for argument in expression.args])
         arguments = [array(self.entries(argument, convex), argument.shape) for argument in expression.args]
-        entries = RULES[type(expression).__name__](self, expression, arguments, convex)
+        entries = RULES[name](self, expression, arguments, convex)
         stand_in = cp.Variable(expression.shape)
         self._register(stand_in, list(entries.ravel(order="F")))
         self._lifted[key] = (expression, stand_in)  # the expression is kept, so that its id stays taken
@@ -297,7 +296,7 @@ class Translation:
         if known is None:
             value = pyo.value(entry, exception=False)
             variable = self.fresh(start=np.nan if value is None or isinstance(value, complex) else value)
-            self.model.rows.add((0.0, entry - variable, 0.0))
+            self.equal(entry - variable)
             known = self._named[id(entry)] = (entry, variable)
         variable = known[1]
         if lower is not None:
@@ -318,20 +317,26 @@ class Translation:
             return entry
         return self.named(entry, convex, lower=0.0)
 
-    def at_most(self, body: Any) -> Any:
-        """Add ``body <= 0``; returns the row, or None if there is no variable in it."""
-        return self._row(None, body)
+    def at_most(self, body: Any, convex_body: Any = None) -> Any:
+        """Add ``body <= 0``; returns the row, or None if there is no variable in it.
+
+        ``convex_body`` tells, for rows of cones, a convex function with the same zeros.
+        """
+        if isinstance(body, NUMBER):
+            self.contradiction |= not float(body) <= ROUNDING
+            return None
+        row = self.model.rows.add((None, body, 0.0))
+        if convex_body is not None:
+            self.convex_bodies[id(row)] = convex_body
+        return row
 
     def equal(self, body: Any) -> Any:
         """Add ``body == 0``; returns the row, or None if there is no variable in it."""
-        return self._row(0.0, body)
-
-    def _row(self, lower: float | None, body: Any) -> Any:
         if isinstance(body, NUMBER):
-            excess = abs(float(body)) if lower is not None else float(body)
-            self.contradiction |= not excess <= 1e-9
+            self.contradiction |= not abs(float(body)) <= ROUNDING
             return None
-        return self.model.rows.add((lower, body, 0.0))
+        # An equation, never the range 0 <= body <= 0: Pyomo's SCIP interface misreads ranges of bodies with constants.
+        return self.model.rows.add((body, 0.0))
 
     # ---------------------------------------------------------------- constraints
 
@@ -351,7 +356,8 @@ class Translation:
             parts = rows.reshape(-1, 1) if rows.ndim == 1 else rows if constraint.axis == 0 else rows.T
             for height, part in zip(top, parts.T, strict=True):
                 height = self.positive(height, convex)
-                self.at_most(total(self.named(x, convex) ** 2 for x in part) - height**2)
+                squares = total(self.named(x, convex) ** 2 for x in part)
+                self.at_most(squares - height**2, squares**0.5 - height)
         elif name == "ExpCone":
             self._exponential(*(self.entries(argument, convex) for argument in constraint.args))
         elif name == "PowCone3D":
@@ -384,7 +390,7 @@ class Translation:
 
     def _side(self, entry: Any) -> Any:
         if isinstance(entry, NUMBER):
-            self.contradiction |= float(entry) < -1e-9
+            self.contradiction |= float(entry) < -ROUNDING
             return float(entry)
         return self.named(entry, convex=False, lower=0.0)
 
@@ -410,6 +416,10 @@ class Translation:
             for key, rows in self.rows.items()
         }
 
+    def largest(self) -> float:
+        """Size of the largest value in the model."""
+        return max((abs(v.value) for v in self.model.x.values() if v.value is not None), default=0.0)
+
     def unbounded_variables(self) -> int:
         """Count the program's entries that lack a finite bound."""
         return sum(
@@ -419,10 +429,27 @@ class Translation:
         )
 
 
+def _is_linear(expression: Any) -> bool:
+    """Whether CVXPY can write the expression as one sparse matrix."""
+    if not expression.args or expression.is_constant():
+        return True
+    return expression.is_affine() and not UNLINEAR & {atom.__name__ for atom in expression.atoms()}
+
+
 def _domains() -> tuple[Any, ...]:
     import pyomo.environ as pyo
 
     return pyo.Reals, pyo.Integers, pyo.Binary, pyo.Binary
+
+
+def _marked(variable: cp.Variable, kind: str) -> NDArray[np.int_]:
+    """1 where an entry is ``"integer"`` or ``"boolean"``; CVXPY allows some entries only."""
+    declared = variable.attributes[kind]
+    if declared is True or not declared:
+        return np.full(variable.shape, int(bool(declared)))
+    marked = np.zeros(variable.shape, dtype=int)
+    marked[tuple(np.asarray(axis) for axis in getattr(variable, f"{kind}_idx"))] = 1
+    return marked
 
 
 def _raise_bound(variable: Any, lower: float) -> None:
