@@ -4,7 +4,7 @@ backend."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import cvxpy as cp
@@ -26,7 +26,7 @@ UPPER: dict[str, Write] = {
     "row - c <= 0": lambda row, y, e: row - 4 <= e,
     "0 >= row - c": lambda row, y, e: e >= row - 4,
     "c - row >= 0": lambda row, y, e: 4 - row >= e,
-    "0 <= c - row": lambda row, y, e: e <= 4 - row,  # noqa: SIM300
+    "0 <= c - row": lambda row, y, e: e <= 4 - row,
     "NonPos": lambda row, y, e: cp.constraints.NonPos(row - 4 - e),
     "NonNeg": lambda row, y, e: cp.constraints.NonNeg(4 - row - e),
     "row <= y": lambda row, y, e: row <= y + e,
@@ -73,18 +73,19 @@ def capable(build: Callable[[], mo.Program]) -> list[str]:
     return [b.name for b in all_backends() if b.name in PRICING and not b.lacks(program)]
 
 
-def written(kind: str, form: str, sense: str, sign: int, shift: float = 0.0, scaled: bool = False) ->
-mo.Program:
+def written(
+    kind: str, form: str, sense: str, sign: int, shift: float = 0.0, scaled: bool = False
+) -> mo.Program:
     """A row x0 + 2 x1 around 4 within a box, and an objective that pushes it up or down."""
-    program = mo.Program(f"{sense} {sign:+d} {form}", objective_scale=250.0 if scaled else 1.0)
-    x = program.variable("x", 2, bounds=[0, 10], scale=[30.0, 0.2] if scaled else 1.0)
-    y = program.variable("y", scale=50.0 if scaled else 1.0)
+    program = mo.Program(f"{sense} {sign:+d} {form}", objective_scale=10.0 if scaled else 1.0)
+    x = program.variable("x", 2, bounds=[0, 10], scale=[5.0, 2.0] if scaled else 1.0)
+    y = program.variable("y", scale=4.0 if scaled else 1.0)
     getattr(program, sense)(sign * (3 * x[0] + 5 * x[1]))
     program.add("fixed", y == 4)
     return program.add("row", FORMS[kind][form](x[0] + 2 * x[1], y, shift))
 
 
-@lru_cache(maxsize=None)
+@cache
 def slope(kind: str, form: str, sense: str, sign: int) -> float:
     """Central difference; the value is piecewise linear, so it is exact between the kinks."""
     up, down = (written(kind, form, sense, sign, e).solve("highs").objective for e in (STEP, -STEP))
@@ -106,9 +107,8 @@ def vector(shift: Any = 0.0, sense: str = "maximize") -> mo.Program:
     sign = 1 if sense == "maximize" else -1
     program = mo.Program("vector", objective_scale=7.0)
     x = program.variable("x", 3, scale=[1.0, 10.0, 0.1], bounds=[-50, 50])
-    getattr(program, sense)(sign * (x[0] + 2 * x[1] - x[2]))
-    program.add("caps", x[:2] <= np.array([3.0, 5.0]) + np.asarray(shift)[..., :2] if np.ndim(shift) else
-    x[:2] <= [3, 5])
+    getattr(program, sense)(sign * (1.5 * x[0] + 2 * x[1] - x[2]))
+    program.add("caps", x[:2] <= np.array([3.0, 5.0]) + shift)
     return program.add("floor", x[2] >= x[0] - 1)
 
 
@@ -122,7 +122,7 @@ def test_vector_constraints_are_priced_entry_by_entry() -> None:
             e[entry] = STEP
             up, down = vector(e, sense).solve("highs").objective, vector(-e, sense).solve("highs").objective
             slopes.append((up - down) / (2 * STEP))
-        np.testing.assert_allclose(slopes, [0.0, 2.0 * sign], atol=1e-9)
+        np.testing.assert_allclose(slopes, [0.5 * sign, 2.0 * sign], atol=1e-9)
         for name in capable(vector):
             solution = vector(sense=sense).solve(name)
             assert solution.dual("caps").shape == (2,)
@@ -150,8 +150,9 @@ def eigenvalue(shift: Any = 0.0, sense: str = "minimize") -> mo.Program:
     program = mo.Program("eigenvalue", objective_scale=3.0)
     t = program.variable("t", scale=4.0)
     getattr(program, sense)(sign * t)
-    return program.add("above", t * np.eye(2) - np.array([[3.0, 1.0], [1.0, 1.0]]) >> np.asarray(shift) *
-    np.ones((2, 2)))
+    return program.add(
+        "above", t * np.eye(2) - np.array([[3.0, 1.0], [1.0, 1.0]]) >> np.asarray(shift) * np.ones((2, 2))
+    )
 
 
 @pytest.mark.parametrize("sense", ["minimize", "maximize"])

@@ -1,7 +1,8 @@
 """How far a backend's answer may be from the known one, in one table.
 
 Values are relative to the size of the objective's terms (`Case.scale`); points and prices to the largest
-entry of the known array, at least one. Never loosen a line to make a test pass: find out why, and say it here.
+entry of the known array, at least one. Never loosen a line to make a test pass: find out why, and write the
+reason into the line.
 """
 
 from __future__ import annotations

@@ -217,6 +217,8 @@ class PyomoHighs(ThroughPyomo):
             # HiGHS's default gap of 1e-4 returns a wrong graph on sharing markets.
             "mip_rel_gap": 0.0,
             "mip_abs_gap": 0.0,
+            # HiGHS adds this to the diagonal of a quadratic objective; 1e-7, its default, shows in prices.
+            "qp_regularization_value": 1e-10,
         } | dict(settings.options)
         model = translation.model
         outcome = _call(Highs(), model, settings, limit, options)

@@ -361,10 +361,8 @@ class Translation:
         elif name == "ExpCone":
             self._exponential(*(self.entries(argument, convex) for argument in constraint.args))
         elif name == "PowCone3D":
-            shares = np.broadcast_to(_dense(constraint.alpha.value), constraint.args[0].shape).ravel(
-                order="F"
-            )
-            cone = (self.entries(argument, convex) for argument in constraint.args)
+            cone = [self.entries(argument, convex) for argument in constraint.args]
+            shares = np.broadcast_to(_dense(constraint.alpha.value).ravel(order="F"), len(cone[0]))
             for x, y, z, share in zip(*cone, shares, strict=True):
                 x, y = self.positive(x, convex), self.positive(y, convex)
                 mean = x ** float(share) * y ** float(1 - share)
