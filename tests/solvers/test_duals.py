@@ -106,7 +106,7 @@ def test_every_backend_prices_every_way_to_write_a_row(writing: tuple, scaled: b
 def vector(shift: Any = 0.0, sense: str = "maximize") -> mo.Program:
     sign = 1 if sense == "maximize" else -1
     program = mo.Program("vector", objective_scale=7.0)
-    x = program.variable("x", 3, scale=[1.0, 10.0, 0.1], bounds=[-50, 50])
+    x = program.variable("x", 3, scale=[1.0, 5.0, 2.0], bounds=[-50, 50])
     getattr(program, sense)(sign * (1.5 * x[0] + 2 * x[1] - x[2]))
     program.add("caps", x[:2] <= np.array([3.0, 5.0]) + shift)
     return program.add("floor", x[2] >= x[0] - 1)

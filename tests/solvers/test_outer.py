@@ -25,7 +25,7 @@ def binary(count: int):
     return itertools.product((0, 1), repeat=count)
 
 
-# ------------------------------------------------------------------------------------------------- tangents
+# --------------------------------------------------------------------------------------------------- tangents
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,11 @@ def binary(count: int):
     [
         (
             Exponential(np.arange(3)[None, :]),
-            lambda r: (x := r.normal() * 3, y := r.exponential(), y * np.exp(x / y) + r.exponential() * 0.1),
+            lambda r: (
+                x := r.normal() * 3,
+                y := 0.1 + r.exponential(),
+                y * np.exp(x / y) + r.exponential() * 0.1,
+            ),
         ),
         (
             Power(np.arange(3)[None, :], np.array([0.3])),
@@ -56,7 +60,7 @@ def test_cuts_keep_the_cone_and_lose_the_point(surface, inside):
     members = members[np.max(np.abs(members), axis=1) < 1e4]
     separated = 0
     for cut in surface.start():
-        assert np.min(members @ cut.weights.T - cut.level) > -1e-9
+        assert np.min(members[:, cut.index[0]] @ cut.weights.T - cut.level) > -1e-9
     for _ in range(300):
         outside = rng.normal(size=members.shape[1]) * rng.choice([0.1, 1.0, 10.0])
         worst, cuts = surface.separate(outside[None, :], 1e-9)
@@ -69,7 +73,7 @@ def test_cuts_keep_the_cone_and_lose_the_point(surface, inside):
     assert separated > 30
 
 
-# -------------------------------------------------------------------------------- continuous, against Clarabel
+# ------------------------------------------------------------------------------- continuous, against Clarabel
 
 
 def distance(rng):
@@ -85,7 +89,7 @@ def logarithms(rng):
     x = program.variable("x", (2, 5), nonneg=True, scale=3.0)
     program.maximize(cp.sum(cp.log(1 + cp.multiply(rng.uniform(0.5, 5.0, (2, 5)), x))))
     program.add("budget", cp.sum(x, axis=1) <= [4.0, 7.0])
-    return program.add("joint", 8.0 >= cp.sum(cp.multiply(rng.random((2, 5)), x)))
+    return program.add("joint", 8.0 >= cp.sum(cp.multiply(rng.random((2, 5)), x)))  # noqa: SIM300
 
 
 def entropy(rng):
@@ -197,7 +201,7 @@ def test_many_cuts_are_purged_and_the_answer_stays():
     assert program.solve("outer").objective == pytest.approx(program.solve("clarabel").objective, rel=1e-6)
 
 
-# --------------------------------------------------------------------------------- integers, against enumeration
+# ------------------------------------------------------------------------------ integers, against enumeration
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -210,7 +214,11 @@ def test_mixed_integer_second_order_cone(seed):
     program.add("ball", cp.norm(n) <= 3)
 
     def value(choice):
-        return None if np.linalg.norm(choice) > 3 else np.linalg.norm(matrix @ (choice - target)) + 0.1 * choice.sum()
+        return (
+            None
+            if np.linalg.norm(choice) > 3
+            else np.linalg.norm(matrix @ (choice - target)) + 0.1 * choice.sum()
+        )
 
     best = best_of(program, "n", itertools.product(range(-3, 4), repeat=3), value)
     solution = program.solve("outer")
@@ -230,7 +238,9 @@ def test_sharing_graph_against_every_graph(agents, cap, seed, oracle):
     if oracle:
         utility = program.variable("utility", agents)
         program.maximize(cp.sum(utility) - cp.sum(cp.multiply(cost, share)))
-        program.add("gain", mo.Hypograph(utility, (lambda x: np.log(1 + x / 2), lambda x: 1 / (2 + x)), pooled))
+        program.add(
+            "gain", mo.Hypograph(utility, (lambda x: np.log(1 + x / 2), lambda x: 1 / (2 + x)), pooled)
+        )
     else:
         program.maximize(cp.sum(cp.log(1 + pooled / 2)) - cp.sum(cp.multiply(cost, share)))
     program.add("own", cp.diag(share) == 0)
@@ -241,7 +251,9 @@ def test_sharing_graph_against_every_graph(agents, cap, seed, oracle):
     graphs[:, ~np.eye(agents, dtype=bool)] = bits
     if cap is not None:
         graphs = graphs[np.all(graphs.sum(axis=2) <= cap, axis=1)]
-    values = np.log(1 + (data + np.einsum("kij,i->kj", graphs, data)) / 2).sum(axis=1) - (cost * graphs).sum((1, 2))
+    values = np.log(1 + (data + np.einsum("kij,i->kj", graphs, data)) / 2).sum(axis=1) - (cost * graphs).sum(
+        (1, 2)
+    )
     solution = program.solve("outer")
     assert solution.status is Status.OPTIMAL
     assert solution.objective == pytest.approx(values.max(), rel=1e-9)
@@ -264,10 +276,12 @@ def test_mixed_integer_power_cone_with_continuous_part():
         return program
 
     def value(choice):
+        taken = choice > 0  # the others would be solved at zero, where a power is steep for an interior point
+        if not taken.any():
+            return 0.0
         program = mo.Program("fixed")
-        x = program.variable("x", 5, nonneg=True)
-        program.maximize(worth @ cp.power(x, 0.4, approx=False) - price @ x)
-        program.add("switch", x <= 2 * choice)
+        x = program.variable("x", int(taken.sum()), bounds=[0, 2])
+        program.maximize(worth[taken] @ cp.power(x, 0.4, approx=False) - price[taken] @ x)
         program.add("budget", cp.sum(x) <= 4)
         return program.solve("clarabel").objective - 0.6 * choice.sum()
 
@@ -313,7 +327,7 @@ def test_mixed_integer_hypograph(seed):
     assert program.solve("outer").objective == pytest.approx(best, rel=1e-8)
 
 
-# --------------------------------------------------------------------------------------------- evaluated functions
+# ---------------------------------------------------------------------------------------- evaluated functions
 
 
 def pricing(form: str) -> mo.Program:
@@ -394,7 +408,7 @@ def test_a_function_without_a_value_is_named():
         program.solve("outer")
 
 
-# --------------------------------------------------------------------------------------------- limits, no answer
+# ------------------------------------------------------------------------------------------ limits, no answer
 
 
 def big_sharing(agents: int = 40) -> mo.Program:
@@ -451,7 +465,11 @@ def test_infeasible_by_its_cones():
 @pytest.mark.parametrize("boolean", [True, False])
 def test_no_integer_point_in_a_thin_ball(boolean):
     program = mo.Program("thin")
-    n = program.variable("n", 3, boolean=True) if boolean else program.variable("n", 3, integer=True, bounds=[0, 1])
+    n = (
+        program.variable("n", 3, boolean=True)
+        if boolean
+        else program.variable("n", 3, integer=True, bounds=[0, 1])
+    )
     program.maximize(cp.sum(n))
     program.add("ball", cp.norm(n - 0.5) <= np.sqrt(0.75) - 1e-3)
     with pytest.raises(mo.Infeasible, match="ball"):
@@ -463,7 +481,7 @@ def test_unbounded_along_a_ray(integer):
     program = mo.Program("ray")
     x, t = program.variable("x", 2, integer=integer), program.variable("t")
     program.maximize(t + cp.log(1 + x[0]))
-    program.add("cone", cp.norm(x) >= 0 * t) if False else program.add("cone", cp.norm(x) <= t)
+    program.add("cone", cp.norm(x) <= t)
     with pytest.raises(mo.Unbounded):
         program.solve("outer")
 

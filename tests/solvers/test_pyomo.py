@@ -179,3 +179,302 @@ def test_convex_atom_has_its_numeric_value_at_the_optimum(name, route):
     assert solution.status is mo.Status.OPTIMAL
     reported = get_backend(route).solve(program, mo.solvers.backend.Settings(time_limit=20)).objective
     assert reported == pytest.approx(np.sum(weights * want), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["log", "quad_over_lin", "norm2", "huber", "geo_mean_weighted"])
+def test_convex_atom_agrees_with_clarabel_where_it_is_free_to_move(name):
+    """Here the atom shapes the optimum, prices included."""
+    build, shape, positive = CONVEX_ATOMS[name]
+    solutions = {}
+    for route in ("clarabel", "pyomo:pounce", "pyomo:scip"):
+        program = mo.Program(name)
+        x = program.variable("x", shape, nonneg=positive)
+        expression = cp.sum(build(x))
+        weights = np.arange(1.0, x.size + 1).reshape(shape, order="F")
+        if expression.is_concave():
+            program.maximize(expression - cp.sum(cp.multiply(weights, x)))
+        else:
+            program.minimize(expression + 0.1 * cp.sum(cp.multiply(weights, x)))
+        program.add("total", cp.sum(x) >= 2).add("box", x <= 3)
+        solutions[route] = program.solve(route, time_limit=30)
+        assert solutions[route].status is mo.Status.OPTIMAL
+    values = [solution.objective for solution in solutions.values()]
+    np.testing.assert_allclose(values, values[0], rtol=1e-5)
+    price = float(solutions["clarabel"].dual("total"))
+    assert float(solutions["pyomo:pounce"].dual("total")) == pytest.approx(price, rel=1e-4, abs=1e-5)
+    assert solutions["pyomo:scip"].duals == {}
+
+
+def test_every_atom_of_the_table_is_tested():
+    tested = set()
+    for build, shape, positive in [*CONVEX_ATOMS.values(), *SMOOTH_ATOMS.values()]:
+        *_, expression, _ = _held_at(build, shape, positive, 0)
+        tested |= {atom.__name__ for atom in expression.atoms()}
+    # The approximate and exact forms of a power, norm or mean share their rule.
+    tested |= {name.removesuffix("Approx") for name in tested} | {f"{name}Approx" for name in tested}
+    assert set(RULES) <= tested
+    assert not set(SMOOTH) & set(KINKED)
+
+
+def test_unknown_atoms_are_refused_by_name_before_anything_is_solved():
+    program = mo.Program("spectral")
+    x = program.variable("x", (2, 2))
+    program.minimize(cp.cummax(x[0])[1]).add("one", cp.sum(x) == 1)
+    with pytest.raises(mo.MissingCapability, match="the atom cummax"):
+        program.solve("pyomo:scip")
+
+
+def test_a_kink_in_a_complementarity_pair_is_refused_by_name():
+    program = mo.Program("kink")
+    x = program.variable("x", bounds=[0, 2])
+    program.maximize(x).add("pair", mo.Complementarity(x, cp.abs(x - 1)))
+    with pytest.raises(mo.MissingCapability, match=r"abs in a complementarity pair"):
+        program.solve("pyomo:scip")
+
+
+def test_affine_expressions_stay_sparse():
+    n = 60
+    program = mo.Program("rows")
+    x = program.variable("x", (n, n), nonneg=True)
+    program.maximize(cp.sum(cp.multiply(np.arange(float(n * n)).reshape(n, n), x)))
+    program.add("sums", cp.sum(x, axis=1) <= 1, cp.diag(x) <= 0.5, x.T[1:3, :4] <= 0.2)
+    model = Translation(program).model
+    assert len(model.x) == n * n
+    assert len(model.rows) == 2 * n + 8
+    assert [len(model.rows[i].body.linear_vars) for i in range(1, n + 1)] == [n] * n
+
+
+# ------------------------------------------------------------------ variables and shapes
+
+
+def test_variables_keep_bounds_signs_domains_and_shape():
+    program = mo.Program("kinds")
+    free = program.variable("free", (2, 2), bounds=[np.array([[0.0, 1], [2, 3]]), 10.0], scale=2.0)
+    some = program.variable("some", 3, integer=[(1,)])
+    twin = program.variable("twin", (2, 2), symmetric=True)
+    diagonal = program.variable("diagonal", (2, 2), diag=True)
+    program.minimize(cp.sum(free) + cp.sum(some) + cp.sum(twin) + cp.sum(diagonal))
+    program.add("some", some >= np.array([0.5, 0.5, 0.5]))
+    program.add("twin", twin >= np.array([[1.0, 2.0], [5.0, 3.0]]))
+    program.add("diagonal", cp.diag(diagonal) >= np.array([1.0, 4.0]))
+    for route in ("pyomo:highs", "pyomo:scip"):
+        solution = program.solve(route)
+        np.testing.assert_allclose(solution["free"], [[0, 1], [2, 3]], atol=1e-9)
+        np.testing.assert_allclose(solution["some"], [0.5, 1.0, 0.5])
+        np.testing.assert_allclose(solution["twin"], [[1, 5], [5, 3]])
+        np.testing.assert_allclose(solution["diagonal"], [[1, 0], [0, 4]])
+
+
+def test_parameters_take_their_values():
+    price = cp.Parameter(nonneg=True)
+    program = mo.Program("parameter")
+    x = program.variable("x", nonneg=True)
+    program.maximize(cp.log(1 + price * x) - x)
+    for value in (2.0, 4.0):
+        price.value = value
+        assert float(program.solve("pyomo:pounce")["x"]) == pytest.approx(1 - 1 / value, abs=1e-6)
+
+
+def test_rows_without_variables_are_judged_here():
+    program = mo.Program("constants")
+    x = program.variable("x", bounds=[0, 1])
+    program.maximize(x).add("true", cp.hstack([x, 1.0]) <= 1)
+    assert program.solve("pyomo:highs").objective == pytest.approx(1.0)
+    program.add("false", cp.hstack([x, 2.0]) <= 1)
+    for route in ROUTES:
+        assert program.solve(route, on_failure="return").status is mo.Status.INFEASIBLE
+
+
+# ------------------------------------------------------------------ convex and integer programs
+
+
+@pytest.mark.parametrize("route", ["pyomo:highs", "pyomo:pounce"])
+@pytest.mark.parametrize("maximize", [True, False])
+def test_prices_agree_with_clarabel_for_every_kind_of_row(route, maximize):
+    def declare():
+        program = mo.Program("prices", objective_scale=10.0)
+        x = program.variable("x", 3, scale=np.array([1.0, 10.0, 0.1]), bounds=[0, 50])
+        worth = np.array([3.0, 2.0, 1.0]) @ x - 0.5 * cp.sum_squares(x - np.array([1.0, 5.0, 0.0]))
+        program.maximize(worth) if maximize else program.minimize(-worth)
+        program.add("upper", x[0] + x[1] <= 8).add("lower", 0.5 <= x[2]).add("equal", x[0] - x[2] == 1)
+        return program.add("cone", cp.constraints.NonNeg(x[1] - 5))
+
+    ours, theirs = declare().solve(route), declare().solve("clarabel")
+    assert ours.gap is not None
+    assert ours.gap <= 1e-6
+    for family in ("upper", "lower", "equal", "cone"):
+        np.testing.assert_allclose(ours.dual(family), theirs.dual(family), rtol=1e-4, atol=1e-4)
+
+
+KNAPSACK = {
+    # name: (value of two goods, by a concave function of whole amounts)
+    "linear": lambda x: 3 * x[0] + 5 * x[1],
+    "logarithms": lambda x: 3 * cp.log(1 + x[0]) + 5 * cp.log(1 + 0.5 * x[1]),
+    "roots": lambda x: 2 * cp.sqrt(x[0]) + cp.sqrt(x[1]),
+    "powers": lambda x: 2 * cp.power(x[0], 0.3) + cp.power(x[1], 0.7),
+    "norm": lambda x: 3 * x[0] + 5 * x[1] - cp.norm(x - np.array([1.3, 2.4]), 2) * 4,
+    "square": lambda x: 3 * x[0] + 5 * x[1] - cp.sum_squares(x - np.array([1.3, 2.4])),
+}
+
+
+@pytest.mark.parametrize("name", KNAPSACK)
+def test_scip_on_integers_agrees_with_trying_all(name):
+    program = mo.Program(name)
+    x = program.variable("x", 2, integer=True, bounds=[0, 5])
+    program.maximize(KNAPSACK[name](x)).add("budget", 2 * x[0] + 3 * x[1] <= 12)
+    points = [p for p in itertools.product(range(6), repeat=2) if 2 * p[0] + 3 * p[1] <= 12]
+    best = max(float(cp.Constant(KNAPSACK[name](cp.Constant(p))).value) for p in points)
+    solution = program.solve("pyomo:scip", time_limit=20)
+    assert solution.status is mo.Status.OPTIMAL
+    assert solution.objective == pytest.approx(best, rel=1e-6)
+    assert solution.gap <= 1e-6
+    if name == "linear":
+        assert program.solve("pyomo:highs").objective == pytest.approx(best)
+
+
+@pytest.mark.parametrize("route", ["pyomo:pounce"])
+def test_integers_are_refused(route):
+    program = mo.Program("whole")
+    x = program.variable("x", 2, boolean=True)
+    program.maximize(cp.sum(x))
+    with pytest.raises(mo.MissingCapability, match="MIP"):
+        program.solve(route)
+
+
+def bilinear():
+    """Max xy - x/2 on x + 2y <= 4 in [0, 4]^2: inside, y = 2 - x/2, so 2x - x²/2 - x/2, x = 3/2, value 9/8."""
+    program = mo.Program("bilinear")
+    x, y = program.variable("x", bounds=[0, 4]), program.variable("y", bounds=[0, 4])
+    return program.maximize(cp.multiply(x, y) - 0.5 * x).add("line", x + 2 * y <= 4)
+
+
+def test_scip_and_pounce_on_a_product_of_variables():
+    globally = bilinear().solve("pyomo:scip", time_limit=20)
+    assert globally.status is mo.Status.OPTIMAL
+    assert globally.objective == pytest.approx(9 / 8, abs=1e-6)
+    locally = bilinear().solve("pyomo:pounce")
+    assert locally.status is mo.Status.LOCAL
+    assert locally.objective == pytest.approx(9 / 8, abs=1e-6)
+
+
+@pytest.mark.parametrize(("start", "valley"), [(-1.0, -1.0), (1.0, 1.0)])
+def test_pounce_starts_where_it_is_told(start, valley):
+    """(x² - 1)² + x/8 has two valleys, of which SCIP knows the deeper one."""
+    program = mo.Program("valleys")
+    x = program.variable("x", bounds=[-2, 2])
+    # The square of a nonconvex expression is smooth, and not disciplined convex.
+    program.minimize(cp.square(cp.square(x) - 1) + x / 8)
+    program.set_values({"x": start})
+    local = program.solve("pyomo:pounce")
+    assert float(local["x"]) == pytest.approx(valley, abs=0.1)
+    assert local.status is mo.Status.LOCAL
+    best = program.solve("pyomo:scip", time_limit=20)
+    assert float(best["x"]) == pytest.approx(-1.0, abs=0.1)
+    assert best.objective <= local.objective + 1e-6
+
+
+# ------------------------------------------------------------------ complementarity, against enumeration
+
+
+class Equilibrium:
+    """Max f'z on G z <= h, 0 <= z <= u, with pairs 0 <= A z + a perp B z + b >= 0; bounds may be missing."""
+
+    def __init__(self, f, G, h, u, A, a, B, b):
+        self.f, self.G, self.h, self.u = f, G, h, u
+        self.A, self.a, self.B, self.b = A, a, B, b
+
+    def program(self):
+        program = mo.Program("equilibrium")
+        z = program.variable("z", len(self.f), nonneg=True)
+        program.maximize(self.f @ z)
+        bounded = np.flatnonzero(np.isfinite(self.u))
+        if len(bounded):
+            program.add("bounds", z[bounded] <= self.u[bounded])
+        if len(self.h):
+            program.add("rows", self.G @ z <= self.h)
+        return program.add("pairs", mo.Complementarity(self.A @ z + self.a, self.B @ z + self.b))
+
+    def enumerate(self):
+        """Global optimum over the 2^n choices of which side is zero; -inf if none is feasible."""
+        best = -np.inf
+        rows = np.vstack([self.G, -self.A, -self.B])
+        limits = np.concatenate([self.h, self.a, self.b])
+        for choice in itertools.product([False, True], repeat=len(self.a)):
+            left = np.array(choice)
+            equal = np.where(left[:, np.newaxis], self.A, self.B)
+            right = -np.where(left, self.a, self.b)
+            box = [(0, None if np.isinf(most) else most) for most in self.u]
+            result = linprog(-self.f, A_ub=rows, b_ub=limits, A_eq=equal, b_eq=right, bounds=box)
+            assert result.status in (0, 2), result.message
+            if result.status == 0:
+                best = max(best, -result.fun)
+        return best
+
+
+def leader_follower(seed, leaders=2, followers=3, rows=2):
+    """A leader in a box, a follower with a convex quadratic cost, by the follower's Karush-Kuhn-Tucker pairs.
+
+    The follower minimises y'Qy/2 + (p + R x)'y on y >= 0, S y <= s. Its multipliers have no declared bound.
+    """
+    rng = np.random.default_rng(seed)
+    n = leaders + followers + rows
+    root = rng.normal(size=(followers, followers))
+    Q, R = root @ root.T + 0.5 * np.eye(followers), rng.normal(size=(followers, leaders))
+    p, S, s = -rng.uniform(0, 3, followers), rng.uniform(0, 1, (rows, followers)), rng.uniform(0.5, 2, rows)
+    f = np.concatenate([rng.normal(size=leaders + followers), np.zeros(rows)])
+    u = np.concatenate([rng.uniform(0.5, 2, leaders), np.full(followers + rows, np.inf)])
+    A = np.zeros((followers + rows, n))
+    A[:, leaders:] = np.eye(followers + rows)
+    B = np.zeros((followers + rows, n))
+    B[:followers] = np.hstack([R, Q, S.T])
+    B[followers:, leaders : leaders + followers] = -S
+    return Equilibrium(
+        f, np.zeros((0, n)), np.zeros(0), u, A, np.zeros(followers + rows), B, np.concatenate([p, s])
+    )
+
+
+def random_pairs(seed, n=4):
+    """Random pairs of affine functions in a box, so that every side has a bound."""
+    rng = np.random.default_rng(1000 + seed)
+    m = 3
+    return Equilibrium(
+        rng.normal(size=n),
+        rng.normal(size=(2, n)),
+        rng.uniform(0.5, 2, 2),
+        rng.uniform(0.5, 3, n),
+        rng.normal(size=(m, n)),
+        rng.uniform(-0.3, 1, m),
+        rng.normal(size=(m, n)),
+        rng.uniform(-0.3, 1, m),
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("family", [leader_follower, random_pairs])
+def test_scip_finds_the_enumerated_optimum(family, seed):
+    instance = family(seed)
+    best = instance.enumerate()
+    solution = instance.program().solve("pyomo:scip", time_limit=20, on_failure="return")
+    if best == -np.inf:
+        assert solution.status is mo.Status.INFEASIBLE
+        return
+    assert solution.status is mo.Status.OPTIMAL, solution.reason
+    assert solution.objective == pytest.approx(best, rel=1e-6, abs=1e-6)
+    assert solution.residuals["pairs"] <= 1e-6
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("family", [leader_follower, random_pairs])
+def test_pounce_never_beats_the_enumerated_optimum(family, seed):
+    instance = family(seed)
+    best = instance.enumerate()
+    solution = instance.program().solve("pyomo:pounce", on_failure="return")
+    if best == -np.inf:
+        assert not solution.status.ok
+        return
+    assert solution.status is not mo.Status.OPTIMAL
+    if family is leader_follower:
+        assert solution.status is mo.Status.LOCAL, solution.reason
+    if solution.status.ok:
+        assert solution.objective <= best + 1e-6 * max(1.0, abs(best))
+        assert solution.residuals["pairs"] <= 1e-6

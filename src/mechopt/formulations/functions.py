@@ -66,6 +66,10 @@ class ConcaveFunction(ABC):
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x) of an affine CVXPY expression ``x``, in the same shape."""
 
+    def in_units_of(self, size: float) -> ConcaveFunction:
+        """Return the same function, written for solvers that will see amounts of about this size."""
+        return self
+
 
 @dataclass(frozen=True)
 class LogGain(ConcaveFunction):
@@ -203,6 +207,15 @@ class PowerGain(ConcaveFunction):
         if self.exponent == 0.5:
             return self.weight * cp.sqrt(z)
         return self.weight * cp.power(z, self.exponent, approx=False)
+
+    def in_units_of(self, size: float) -> PowerGain:
+        """Return the same function with the power of an amount of order one in its cone.
+
+        Powers have no scale of their own: without this, cones held amounts of 1e6 beside ones.
+        """
+        with np.errstate(over="ignore"):
+            weight = float(self(size))
+        return PowerGain(weight, 1 / size, self.exponent) if 0 < weight < math.inf else self
 
     @property
     def _steepness(self) -> float:

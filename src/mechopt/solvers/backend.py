@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
-from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "mechopt.backends"
 DEFAULT_TOLERANCE = 1e-6
+_NUMBER = (int, float, np.integer, np.floating)
 
 
 class Capability(enum.StrEnum):
@@ -74,10 +74,10 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.tolerance, Real) and 0 < self.tolerance < 1):
+        if not (isinstance(self.tolerance, _NUMBER) and 0 < self.tolerance < 1):
             raise InvalidInput(f"tolerance must lie in (0, 1), got {self.tolerance!r}")
         limit = self.time_limit
-        if limit is not None and not (isinstance(limit, Real) and limit > 0 and math.isfinite(limit)):
+        if limit is not None and not (isinstance(limit, _NUMBER) and limit > 0 and math.isfinite(limit)):
             raise InvalidInput(f"time_limit must be a positive number of seconds or None, got {limit!r}")
 
 
@@ -189,7 +189,7 @@ class Backend(abc.ABC):
         return tuple(missing)
 
     def rank_for(self, program: Program) -> int | None:
-        """Rank for this program: `rank`, unless the backend suits some classes of program less than others."""
+        """Rank for this program: `rank`, unless the backend suits some classes less than others."""
         return self.rank
 
     @abc.abstractmethod
@@ -380,8 +380,7 @@ def choose(program: Program, name: str | None) -> Backend:
                 alternatives=able,
             )
         return backend
-    able = [get_backend(n) for n in capable_backends(program)]
-    for backend in able:
+    for backend in map(get_backend, capable_backends(program)):
         if backend.rank_for(program) is not None:
             return backend
     raise MissingCapability(

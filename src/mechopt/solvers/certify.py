@@ -172,13 +172,23 @@ def _entries(variable: cp.Variable, kind: str) -> NDArray[np.bool_]:
     return chosen
 
 
-def domain_point(variable: cp.Variable) -> Array | None:
-    """Return the value nearest zero that a variable's own attributes allow, None if there is none."""
+def _whole_bounds(variable: cp.Variable) -> tuple[Array, Array]:
     low, high = _bounds(variable)
     whole = _entries(variable, "boolean") | _entries(variable, "integer")
-    low, high = np.where(whole, np.ceil(low), low), np.where(whole, np.floor(high), high)
-    if np.any(low > high):
+    return np.where(whole, np.ceil(low), low), np.where(whole, np.floor(high), high)
+
+
+def excludes_itself(variable: cp.Variable) -> bool:
+    """Whether a variable's own sign, bounds and integrality leave some entry no value at all."""
+    low, high = _whole_bounds(variable)
+    return bool(np.any(low > high))
+
+
+def domain_point(variable: cp.Variable) -> Array | None:
+    """Return the value nearest zero that a variable's own attributes allow, or None if we find none."""
+    if excludes_itself(variable):
         return None
+    low, high = _whole_bounds(variable)
     held = variable.value
     point = np.clip(0.0, low, high)
     variable.save_value(point)
@@ -276,8 +286,11 @@ def check(program: Program, answer: Answer, settings: Settings, backend: Backend
 
 def _load(program: Program, answer: Answer) -> str:
     """Put the answer into the variables; tell what keeps it from being evaluated."""
+    used = program.used_variables()
     for name, variable in program.cvxpy_variables().items():
         value = answer.primal.get(variable.id)
+        if value is None and variable.id not in used:
+            value = domain_point(variable)  # declared and used nowhere: any value that it may have
         if value is None:
             return f"no value came back for {name!r}"
         try:
@@ -385,7 +398,7 @@ def _values(program: Program) -> dict[str, Array]:
     # A user's own variables come after the program's, under their own names.
     own = {name: v for name, v in program.cvxpy_variables().items() if name not in named}
     for name, expression in (named | own).items():
-        value = np.array(_value(expression), dtype=float)
+        value = np.array(_value(expression) + 0.0, dtype=float)  # no negative zeros
         value.setflags(write=False)
         values[name] = value
     return values

@@ -79,6 +79,8 @@ def conflict(
 
     Starts from the families that a certificate names, if there is one; solves one feasibility program a family.
     """
+    if any(certify.excludes_itself(variable) for variable in program.cvxpy_variables().values()):
+        return ()
     probe = program.copy()
     probe.maximize(0.0)
     held = [(variable, variable.value) for variable in program.cvxpy_variables().values()]

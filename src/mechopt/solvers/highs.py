@@ -1,7 +1,8 @@
 """The backend ``highspy``: HiGHS called directly, for linear, mixed-integer linear and quadratic programs.
 
-CVXPY compiles the program to matrices; everything after that is ours: variable bounds stay bounds, a previous
-point or basis can start the solve, infeasibility comes back as an irreducible set of rows, and Ctrl-C stops it.
+CVXPY compiles the program to matrices; everything after that is ours: variable bounds stay bounds, a
+previous point or basis can start the solve, infeasibility comes back as an irreducible set of rows, and
+Ctrl-C stops it.
 The outer approximation uses the same three pieces: `Canonicalizer`, `load` and `run`.
 """
 
@@ -136,9 +137,10 @@ class Canonicalizer(ConicSolver):  # type: ignore[misc]
 
 @dataclass
 class Canonical:
-    """Minimise ``x'Px/2 + q'x`` over ``b - Ax`` in a product of cones, ``lower <= x <= upper``, some x integer.
+    """A program as matrices: minimise ``x'Px/2 + q'x`` with ``b - Ax`` in a product of cones.
 
-    Rows come in CVXPY's order: equalities, inequalities, then the other cones.
+    Also ``lower <= x <= upper``, and some entries of x are integer. Rows come in CVXPY's order: equalities,
+    inequalities, then the other cones.
     """
 
     quadratic: Any

@@ -1,9 +1,9 @@
 """The backend ``outer``: HiGHS on the linear part, tangent cuts for everything else.
 
 A program is brought to CVXPY's cone form. Its linear rows go to HiGHS; exponential, second-order, power and
-semidefinite cones, and hypographs of evaluated functions, are replaced by tangent planes, which are added where
-HiGHS's point violates them until it does so no more. Each tangent holds everywhere in the set, so that whatever
-HiGHS proves of its relaxation (a bound, infeasibility) it proves of the program, integers included.
+semidefinite cones, and hypographs of evaluated functions, are replaced by tangent planes, which are added
+where HiGHS's point violates them until it does so no more. Each tangent holds everywhere in the set, so that
+whatever HiGHS proves of its relaxation (a bound, infeasibility) it proves of the program, integers included.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RAY = 1e-9
 """A direction whose largest entry is one leaves a cone if it does so by more than this."""
 
 SHARP = 1e3
-"""HiGHS meets rows to an absolute tolerance, 1e-10 at the least; cuts are scaled up to be met more closely."""
+"""HiGHS meets rows to an absolute tolerance, at best 1e-10; cuts are scaled up to be met more closely."""
 
 ROOT = 1e-3
 """Violation to which the continuous relaxation is solved before the first integer one."""
@@ -44,15 +44,15 @@ ROOT = 1e-3
 OWN_OPTIONS = {"max_rounds": 2000}
 
 
-# ---------------------------------------------------------------------------------------------- the relaxation
+# --------------------------------------------------------------------------------------------- the relaxation
 
 
 @dataclass
 class Model:
     """A program in cone form: a linear part for HiGHS, and surfaces over entries ``s = offset + matrix x``.
 
-    Entries are the canonical rows, then one for each of the columns that surfaces use directly: auxiliary ones
-    of second-order cones, and the arguments of hypographs.
+    Entries are the canonical rows, then one for each of the columns that surfaces use directly: auxiliary
+    ones of second-order cones, and the arguments of hypographs.
     """
 
     program: Program
@@ -147,7 +147,7 @@ def _named_hypographs(program: Program) -> list[tuple[str, Hypograph]]:
 
 
 def _with_arguments(program: Program) -> tuple[cp.Problem, list[tuple[cp.Variable, cp.Variable]]]:
-    """The problem with a variable for each side of each hypograph, so that they have columns of their own."""
+    """Give each side of each hypograph a variable, so that it has columns of its own."""
     hypographs = [hypograph for _, hypograph in _named_hypographs(program)]
     if not hypographs:
         return program.problem, []
@@ -167,7 +167,7 @@ def _columns(form: Canonical, variable: cp.Variable) -> Index:
 
 
 def _cones(form: Canonical) -> tuple[list[Surface], list[Cuts], int]:
-    """Surfaces for the cones of a canonical form, cuts that always stay, and the number of auxiliary columns."""
+    """Surfaces for the cones of a canonical form, cuts that always stay, number of auxiliary columns."""
     dims = form.dims
     place = dims.zero + dims.nonneg
     surfaces: list[Surface] = []
@@ -215,7 +215,7 @@ def _cones(form: Canonical) -> tuple[list[Surface], list[Cuts], int]:
     return surfaces, fixed, extra
 
 
-# ------------------------------------------------------------------------------------------------- the algorithm
+# ---------------------------------------------------------------------------------------------- the algorithm
 
 
 class _OutOfTime(Exception):
@@ -304,6 +304,7 @@ class _Search:
         self.deadline = deadline
         self.limit = int(options["max_rounds"])
         self.tolerance = max(1e-2 * settings.tolerance, 1e-11)
+        self.sharp = max(1e-4 * self.tolerance, 1e-12)
         feasible = float(np.clip(1e-2 * self.tolerance, 1e-10, 1e-7))
         self.options = {
             "primal_feasibility_tolerance": feasible,
@@ -372,14 +373,15 @@ class _Search:
     def converge(self, goal: float | None = None) -> _Point:
         """Solve the continuous relaxation, as it stands in ``self.highs``, until no cut is violated.
 
-        With a ``goal`` below the tolerance it goes on for a while once the tolerance is met: where the error of
-        the value is e, those of point and prices are of the order of its square root. With one above, it stops
-        there.
+        With a ``goal`` below the tolerance it goes on for a while once the tolerance is met: where the error
+        of the value is e, those of point and prices are of the order of its square root. With one above, it
+        stops there.
         """
         goal = self.tolerance if goal is None else goal
         enough = max(self.tolerance, goal)
         good: _Point | None = None
         since = 0
+        before: Array | None = None
         for _ in range(self.limit):
             try:
                 words = self._run_linear()
@@ -404,9 +406,12 @@ class _Search:
             if worst <= enough:
                 good, since = replace(self.last, reason="no tangent is violated"), since + 1
             cuts = self._new(cuts, x)
-            if good is not None and (worst <= goal or not cuts or since > 20):
+            # HiGHS may also take a cut for satisfied that is not, by its own scaling.
+            stuck = not cuts or (before is not None and np.array_equal(x, before))
+            before = x
+            if good is not None and (worst <= goal or stuck or since > 20):
                 return good
-            if not cuts:
+            if stuck:
                 return replace(
                     self.last, status=Status.INACCURATE, reason=f"HiGHS sees no violation below {worst:.1e}"
                 )
@@ -416,7 +421,8 @@ class _Search:
 
     def _bounded(self, point: _Point) -> _Point:
         """With the bound that the multipliers prove: weak duality, whatever HiGHS says of its optimum."""
-        assert point.x is not None and point.duals is not None
+        assert point.x is not None
+        assert point.duals is not None
         rows, form = self._all_rows(), self.model.form
         duals = point.duals.copy()
         # A multiplier of the wrong sign by rounding would charge an infinite right-hand side.
@@ -465,7 +471,7 @@ class _Search:
         return bool(cuts)
 
     def _ray(self) -> tuple[Array | None, Array]:
-        """The relaxation's ray, of largest entry one, and a point to start it from."""
+        """Return the relaxation's ray, of largest entry one, and a point to start it from."""
         form = self.model.form
         _, has, ray = self.highs.getPrimalRay()
         if not has:  # presolve has seen it, and computes none
@@ -487,7 +493,7 @@ class _Search:
         return bool(np.any(np.sum(cut.weights * d[cut.index], axis=1) < -0.1 * RAY))
 
     def _without_end(self) -> _Point:
-        """No cut stops the ray. It proves the program unbounded if it improves, and if there is a point at all."""
+        """Say what a ray that no cut stops proves: no bound, if it improves and if there is a point."""
         direction, _ = self._ray()
         if direction is None or self.model.form.linear @ direction > -1e2 * RAY:
             return _Point(
@@ -520,35 +526,48 @@ class _Search:
             return replace(best, status=Status.LIMIT, reason="time limit")
 
     def _root(self) -> _Point:
-        """The continuous program."""
+        """Solve the continuous program."""
         self.highs = load(self.model.form, self._all_rows(), self.options, integers=False)
         if self.model.oracles:
             seeded = self._seed()
             if seeded is not None:
                 return seeded
         # Trees do better on few cuts that are well apart than on the many close ones of a sharp root.
-        return self.converge(ROOT if self.whole.size else max(1e-4 * self.tolerance, 1e-12))
+        return self.converge(ROOT if self.whole.size else self.sharp)
 
     def _seed(self) -> _Point | None:
-        """Give every evaluated function a first tangent, at a point that the other constraints allow."""
+        """Give every evaluated function its first tangents, at points that the linear constraints allow.
+
+        The extremes show a function that is not concave, on which the search might otherwise end before it
+        has looked at a second point.
+        """
         form = self.model.form
         columns = np.arange(form.linear.size, dtype=np.int32)
-        self.highs.changeColsCost(columns.size, columns, np.zeros(columns.size))
-        words = self._run_linear()
+        sums = np.zeros(self.model.offset.size)
+        for oracle in self.model.oracles:
+            sums[oracle.index[:, 1]] = 1.0
+        upward = np.asarray(self.model.matrix.T @ sums)
+        cuts: list[Cuts] = []
+        failed: _Point | None = None
+        for cost in (upward, -upward, np.zeros(columns.size)):
+            self.highs.changeColsCost(columns.size, columns, cost)
+            words = self._run_linear()
+            if words == "kOptimal":
+                s = self.model.entries(np.asarray(self.highs.getSolution().col_value))
+                for oracle in self.model.oracles:
+                    near = s[oracle.index]
+                    cuts += oracle.seed(near) if cost.any() else oracle.separate(near, -np.inf)[1]
+            elif not cost.any():
+                status = Status.INFEASIBLE if words == "kInfeasible" else Status.FAILED
+                failed = _Point(status, reason=f"HiGHS: {words.removeprefix('k')}")
         self.highs.changeColsCost(columns.size, columns, form.linear)
-        if words != "kOptimal":
-            return _Point(
-                Status.INFEASIBLE if words == "kInfeasible" else Status.FAILED, reason=f"HiGHS: {words}"
-            )
-        s = self.model.entries(np.asarray(self.highs.getSolution().col_value))
-        self._grow(
-            [cut for oracle in self.model.oracles for cut in oracle.separate(s[oracle.index], -np.inf)[1]]
-        )
-        return None
+        self._grow(cuts)
+        return failed
 
     def _integers(self, best: _Point) -> _Point:
         """Integer relaxations for bounds and choices, continuous programs at those choices for points."""
         tried: set[bytes] = set()
+        sharp = False
         while self.trees < self.limit:
             words, choice, bound = self._tree(best)
             if words == "kInfeasible" and best.x is None:
@@ -561,14 +580,23 @@ class _Search:
             again = choice is not None and choice.tobytes() in tried
             if choice is not None and not again:
                 tried.add(choice.tobytes())
-                found = self._at(choice)
+                found = self._at(choice, self.sharp if sharp else None)
                 if found.status is Status.INFEASIBLE:
                     self._exclude(choice)
                 elif found.x is None:
                     return replace(best, status=Status.FAILED, reason=found.reason)
                 elif found.value < best.value:
                     best.x, best.value, best.worst = found.x, found.value, found.worst
-            if best.value - best.bound <= self.tolerance * (1.0 + abs(best.value)):
+            if (self._closed(best) or again) and not sharp and best.x is not None:
+                # Where a root or a power starts, a small violation is a large difference in value. Look
+                # closer at the winner, and if that opens a gap, at all that follow.
+                sharp, again = True, False
+                winner = np.round(best.x[self.whole]) + 0.0
+                tried = {winner.tobytes()}
+                found = self._at(winner, self.sharp)
+                if found.x is not None:
+                    best.x, best.value, best.worst = found.x, found.value, found.worst
+            if self._closed(best):
                 return replace(best, status=Status.OPTIMAL, reason="bound and point meet")
             if stopped:
                 return replace(best, status=Status.LIMIT, reason=f"HiGHS: {words.removeprefix('k')}")
@@ -577,6 +605,9 @@ class _Search:
                 status = Status.FAILED if best.x is None else Status.INACCURATE
                 return replace(best, status=status, reason=reason)
         return replace(best, status=Status.LIMIT, reason="max_rounds")
+
+    def _closed(self, best: _Point) -> bool:
+        return best.value - best.bound <= self.tolerance * (1.0 + abs(best.value))
 
     def _tree(self, best: _Point) -> tuple[str, Array | None, float]:
         """Solve the integer relaxation: its status, the integers of its best point, its bound."""
@@ -607,13 +638,13 @@ class _Search:
             )
             self.excluded.append((row, 1.0 - float(np.sum(choice > 0.5))))
 
-    def _at(self, choice: Array) -> _Point:
+    def _at(self, choice: Array, goal: float | None) -> _Point:
         """Solve the continuous program with its integers fixed."""
         form, which = self.model.form, self.whole
         columns = which.astype(np.int32)
         self.highs.changeColsBounds(columns.size, columns, choice, choice)
         try:
-            return self.converge()
+            return self.converge(goal)
         finally:
             self.highs.changeColsBounds(columns.size, columns, form.lower[which], form.upper[which])
 

@@ -126,6 +126,7 @@ class Program:
             CVXPY's own: ``nonneg``, ``boolean``, ``integer``, ``bounds``, ``PSD``, ``symmetric`` ...;
             ``bounds`` in physical units.
         """
+        self._check_name(name)
         factor = np.asarray(scale, dtype=float)
         if not (np.all(np.isfinite(factor)) and np.all(factor > 0)):
             raise InvalidInput(f"scale of variable {name!r} must be positive and finite, got {scale!r}")
@@ -154,12 +155,15 @@ class Program:
         return expression
 
     def _name(self, name: str, expression: cp.Expression) -> None:
+        self._check_name(name)
+        self._named[name] = expression
+        self._touch()
+
+    def _check_name(self, name: str) -> None:
         if not isinstance(name, str) or not name:
             raise InvalidInput(f"a name must be a non-empty string, got {name!r}")
         if name in self._named:
             raise InvalidInput(f"{self.name!r} already has a variable or expression named {name!r}")
-        self._named[name] = expression
-        self._touch()
 
     def maximize(self, expression: Any) -> Self:
         """Set the objective, to be maximised."""
@@ -336,6 +340,11 @@ class Program:
         """The mechanism's own algorithm, if it has one."""
         return self._exact
 
+    def used_variables(self) -> frozenset[int]:
+        """Ids of the CVXPY variables that the objective or some family touches."""
+        sources: list[Any] = [self._objective, *(t for terms in self._families.values() for t in terms)]
+        return frozenset(variable.id for source in sources for variable in source.variables())
+
     def cvxpy_variables(self) -> dict[str, cp.Variable]:
         """Every CVXPY variable in the program by name, the user's own included; scaled units."""
         found = dict(self._inner)
@@ -436,7 +445,8 @@ class Program:
             needs.add(Capability.COMP)
             if any(not (pair.a.is_affine() and pair.b.is_affine()) for pair in self.complementarities):
                 needs.add(Capability.NLP)
-        variables = self.cvxpy_variables().values()
+        used = self.used_variables()
+        variables = [v for v in self.cvxpy_variables().values() if v.id in used]
         finite = any(type(t).__name__ == "FiniteSet" for t in self.problem.constraints)  # booleans inside
         if finite or any(v.attributes["boolean"] or v.attributes["integer"] for v in variables):
             needs.add(Capability.MIP)
@@ -580,7 +590,7 @@ class Program:
                 sign = -sign
         shape = term.shape
         price = sign * self.objective_scale * np.asarray(multiplier, dtype=float).reshape(shape, order="F")
-        price = price + 0.0  # no negative zeros
+        price = np.asarray(price + 0.0)  # no negative zeros; a sum of 0-d arrays is no array
         price.setflags(write=False)
         return price
 

@@ -193,6 +193,12 @@ class Solution(Mapping[str, Array]):
         """Return a copy with some fields changed."""
         return replace(self, **changes)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # Pickle forgets that an array was read-only.
+        for array in (*self.values.values(), *(price for prices in self.duals.values() for price in prices)):
+            np.asarray(array).setflags(write=False)
+
     def __repr__(self) -> str:
         who = f"{self.backend} {self.version}".strip()
         lines = [f"Solution of {self.program or 'program'}: {self.status} by {who}"]

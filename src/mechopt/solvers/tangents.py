@@ -1,8 +1,8 @@
 """Tangent planes of convex cones and of evaluated functions, for the outer approximation.
 
-Every cone of the canonical form, and every evaluated hypograph, has a family of supporting inequalities with one
-parameter (for matrices: a direction). Which one separates a given point best is known in closed form, so that
-all cones of a kind are dealt with at once.
+Every cone of the canonical form, and every evaluated hypograph, has a family of supporting inequalities with
+one parameter (for matrices: a direction). Which one separates a given point best is known in closed form, so
+that all cones of a kind are dealt with at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 STEEPEST = 25.0
-"""Tangents of the exponential are taken at exponents within ±25; e^25 is past what a row of HiGHS resolves."""
+"""Tangents of the exponential are taken at exponents within ±25: e^25 is past what a row resolves."""
 
 
 @dataclass
@@ -35,10 +35,10 @@ class Cuts:
     level: Array
 
     @classmethod
-    def on(cls, index: Index, weights: Array, level: Array | float = 0.0) -> Cuts:
-        """Cuts whose largest weight is at most one, so that rows of very different slopes are comparable."""
+    def on(cls, index: Index, weights: Array, level: Array | float = 0.0, largest: float = 1.0) -> Cuts:
+        """Scale weights down to ``largest``, so that rows of different slopes are comparable."""
         size = np.maximum(np.max(np.abs(weights), axis=1, initial=0.0), 1e-300)
-        shrink = np.minimum(1.0 / size, 1.0)
+        shrink = np.minimum(largest / size, 1.0)
         return cls(index, weights * shrink[:, None], np.broadcast_to(level, len(index)) * shrink)
 
     def matrix(self, entries: int) -> Any:
@@ -62,11 +62,11 @@ class Surface:
         return []
 
     def separate(self, s: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """Worst relative violation at the entries ``s`` of shape (cones, width), and cuts where it is too much."""
+        """Worst relative violation at entries ``s``, shape (cones, width), and cuts where it is too much."""
         raise NotImplementedError
 
     def separate_ray(self, s: Array, at: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """The same for a direction: a cone's cuts pass through zero, and so treat both alike."""
+        """Do so for a direction: a cone's cuts pass through zero, and so treat both alike."""
         return self.separate(s, tolerance)
 
 
@@ -105,7 +105,7 @@ class Exponential(Surface):
 
 
 class Power(Surface):
-    """``x^a y^(1-a) >= |z|``, by ``a q^(a-1) x + (1-a) q^a y >= ±z`` for every q > 0; tight at ``q = x/y``."""
+    """``x^a y^(1-a) >= |z|``, by ``a q^(a-1) x + (1-a) q^a y >= ±z`` for q > 0; tight at ``q = x/y``."""
 
     def __init__(self, index: Index, alpha: Array) -> None:
         super().__init__(index)
@@ -115,7 +115,8 @@ class Power(Surface):
         """Tangents at the ratios ``q``."""
         a = self.alpha[which]
         weights = np.stack([a * q ** (a - 1.0), (1.0 - a) * q**a, -sign], axis=1)
-        return Cuts.on(self.index[which], weights)
+        # Near zero a power is steep. Scaling that away would leave its height to HiGHS's tolerance.
+        return Cuts.on(self.index[which], weights, largest=1e3)
 
     def start(self) -> list[Cuts]:
         """See `Surface.start`."""
@@ -140,15 +141,15 @@ class Power(Surface):
         low = 0.1 * (height / np.maximum(y, tiny)) ** (1.0 / a)
         high = 10.0 * (x / height) ** (1.0 / (1.0 - a))
         q = np.clip(x / np.maximum(y, tiny), low, np.maximum(low, np.maximum(high, tiny)))
-        q = np.where((x <= tiny) & (y <= tiny), 1.0, np.clip(q, 1e-10, 1e10))
+        q = np.where((x <= tiny) & (y <= tiny), 1.0, np.clip(q, 1e-16, 1e16))
         return float(np.max(gap)), [self.cuts(which, q, sign[which])]
 
 
 class Rotated(Surface):
     """``t z >= y^2``, by ``z - 2 r y + r^2 t >= 0`` for every r; tight at ``r = y/t``.
 
-    A second-order cone ``|y| <= t`` becomes ``y_i^2 / t <= z_i`` and ``sum z_i <= t``: cuts in three dimensions
-    add up to it, where cuts in the cone's own dimension would be needed in exponential number.
+    A second-order cone ``|y| <= t`` becomes ``y_i^2 / t <= z_i`` and ``sum z_i <= t``: cuts in three
+    dimensions add up to it, where cuts in the cone's own dimension would be needed in exponential number.
     """
 
     def __init__(self, index: Index, width: Array) -> None:
@@ -227,8 +228,17 @@ class Evaluated(Surface):
         self._remember(x, value, slope)
         return float(np.max(gap, initial=0.0)), [self._cuts(which, x, value, slope)] if which.size else []
 
+    def seed(self, s: Array) -> list[Cuts]:
+        """Tangents at a point where f need not have a value."""
+        x = s[:, 1]
+        value, slope = self._evaluate(x)
+        which = np.flatnonzero(np.isfinite(value) & np.isfinite(slope))
+        if which.size == len(x):
+            self._remember(x, value, slope)
+        return [self._cuts(which, x, value, slope)] if which.size else []
+
     def separate_ray(self, s: Array, at: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """See `Surface.separate_ray`: tangents farther and farther along the direction, while f has a value."""
+        """See `Surface.separate_ray`: tangents ever farther along the direction, while f has a value."""
         rise, run_ = s.T
         best = np.zeros(len(s))
         found: list[Cuts] = []
@@ -255,9 +265,9 @@ class Evaluated(Surface):
         return np.ravel(value, order="F").astype(float), np.ravel(slope, order="F").astype(float)
 
     def _tangent(self, x: Array) -> tuple[Array, Array, Array]:
-        """Tangents at x, or just beside it where f is vertical or HiGHS has stepped over the edge of its domain."""
+        """Tangents at x, or just beside it where f is vertical or HiGHS steps over the edge of its domain."""
         value, slope = self._evaluate(x)
-        first = value, slope
+        first = x, value, slope
         for step in (1e-8, -1e-8, 1e-6, -1e-6, 1e-4, -1e-4):
             bad = ~(np.isfinite(value) & np.isfinite(slope))
             if not bad.any():
@@ -268,9 +278,9 @@ class Evaluated(Surface):
         if bad.any():
             i = int(np.flatnonzero(bad)[0])
             raise InvalidInput(
-                f"{self.name}, entry {self._entry(i)}: f({x[i]:.9g}) = {first[0][i]} with derivative "
-                f"{first[1][i]}; the function must have a finite value and slope wherever the other constraints "
-                "let its argument go: bound the argument away from there"
+                f"{self.name}, entry {self._entry(i)}: f({first[0][i]:.9g}) = {first[1][i]} with derivative "
+                f"{first[2][i]}; the function must have a finite value and slope wherever the other "
+                "constraints let its argument go: bound the argument away from there"
             )
         return x, value, slope
 
@@ -286,8 +296,8 @@ class Evaluated(Surface):
                 k, i = (int(v) for v in np.argwhere(over > near)[0])
                 raise InvalidInput(
                     f"{self.name}, entry {self._entry(i)}: the function is not concave, or its derivative is "
-                    f"wrong: f({old_x[k, i]:.9g}) = {old_value[k, i]:.9g} with slope {old_slope[k, i]:.9g} and "
-                    f"f({x[i]:.9g}) = {value[i]:.9g} with slope {slope[i]:.9g}; "
+                    f"wrong: f({old_x[k, i]:.9g}) = {old_value[k, i]:.9g} with slope {old_slope[k, i]:.9g} "
+                    f"and f({x[i]:.9g}) = {value[i]:.9g} with slope {slope[i]:.9g}; "
                     "one lies above the other's tangent"
                 )
         self.seen.append((x, value, slope))

@@ -133,7 +133,7 @@ def _declare_reduced(contract: ScreeningContract, program: Program, quantity: cp
 def _name_gain(
     contract: ScreeningContract, program: Program, quantity: cp.Expression, expected_payment: cp.Expression
 ) -> None:
-    gain = contract.gain.expression(cp.multiply(contract.types, quantity))
+    gain = contract.gain.in_units_of(contract.scales()[0]).expression(cp.multiply(contract.types, quantity))
     expected_gain = program.define("expected_gain", contract.probs @ gain)
     program.maximize(expected_gain - expected_payment)
 
