@@ -10,7 +10,7 @@ from mechopt.formulations.functions import (
     QuadraticGain,
     SaturatingGain,
 )
-from mechopt.formulations.screening import ScreeningContract
+from mechopt.formulations.screening import ContinuousContract, ScreeningContract
 from mechopt.solvers import (
     Answer,
     Backend,
@@ -58,6 +58,7 @@ __all__ = [
     "Claim",
     "Complementarity",
     "ConcaveFunction",
+    "ContinuousContract",
     "Deviation",
     "Finding",
     "Hypograph",

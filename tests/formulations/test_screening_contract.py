@@ -1,4 +1,4 @@
-"""The screening contract: its forms against each other, its backends against the exact algorithm, its prices."""
+"""The screening contract: forms against each other, backends against the exact algorithm, prices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 import math
 import pickle
 import zlib
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import cvxpy as cp
@@ -81,8 +83,6 @@ def test_all_forms_have_the_same_value(kind: str) -> None:
         c = mo.ScreeningContract(**instance)
         exact = c.solve()
         size = terms(c, exact)
-        if kind == "power" and size > 50 * weight(c.gain):
-            continue  # the ill-scaled ones have a test of their own
         for form in FORMS:
             solution = c.solve("clarabel", form=form)
             assert solution.status is mo.Status.OPTIMAL
@@ -121,7 +121,7 @@ def test_harmless_additions_are_accepted_with_the_optimum_of_the_local_form(form
         lambda p: p["expected_payment"] == 40,
         lambda p: p["payment"][0] <= 1.2 * p["payment"][-1],
         lambda p: p["rent"] >= 1,
-        lambda p: 5 <= p["rent"][2] - 0.5 * p["rent"][0],
+        lambda p: p["rent"][2] - 0.5 * p["rent"][0] >= 5,
         lambda p: cp.sum(p["payment"]) >= 100,
     ],
     ids=["floor", "spend exactly", "fairness", "outside option", "difference", "sum"],
@@ -225,11 +225,17 @@ def test_every_backend_agrees_with_the_exact_algorithm(name: str, kind: str) -> 
     lacks = backend.lacks(mo.ScreeningContract(**drawn[0]).program())
     if lacks:
         pytest.skip(f"{name} lacks {', '.join(lacks)}")
+    failures = _elsewhere(name, drawn) if name == "pyomo:scip" else _failures(name, drawn)
+    assert not failures, "\n".join(failures)
+
+
+def _failures(name: str, drawn: list[dict[str, Any]]) -> list[str]:
+    """Say what is wrong with a backend's answers, repaired, to these instances."""
     failures = []
     for number, instance in enumerate(drawn):
         c = mo.ScreeningContract(**instance)
         exact = c.solve()
-        raw = c.program().solve(name, on_failure="return")
+        raw = c.program().solve(name, time_limit=10, on_failure="return")
         if not raw.values:
             failures.append(f"#{number}, {c.n_types} types: {raw.status}, {raw.reason}")
             continue
@@ -239,10 +245,23 @@ def test_every_backend_agrees_with_the_exact_algorithm(name: str, kind: str) -> 
         deviation = max(brute_force(c, repaired["quantity"], repaired["payment"])) / scale
         if not raw.status.ok or loss > 1e-6 * terms(c, exact) or deviation > 1e-12:
             failures.append(
-                f"#{number}, {c.n_types} types: {raw.status} ({raw.reason}); loss {loss / terms(c, exact):.1e} of "
-                f"the terms, {loss / weight(c.gain):.1e} of the weight; worst deviation {deviation:.1e}"
+                f"#{number}, {c.n_types} types: {raw.status} ({raw.reason}); "
+                f"loss {loss / terms(c, exact):.1e} of the terms, {loss / weight(c.gain):.1e} of the weight; "
+                f"worst deviation {deviation:.1e}"
             )
-    assert not failures, "\n".join(failures)
+    return failures
+
+
+def _elsewhere(name: str, drawn: list[dict[str, Any]]) -> list[str]:
+    """Do the same in another process, which a solver that hangs takes down alone."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        future = pool.submit(_failures, name, drawn)
+        try:
+            return future.result(timeout=40)
+        except TimeoutError:
+            for process in list(pool._processes.values()):
+                process.kill()
+            return [f"{name} hangs on one of {len(drawn)} instances, past its own time limit"]
 
 
 def test_exact_agrees_with_the_minmax_formula() -> None:
@@ -386,23 +405,20 @@ def test_slack_budget_changes_nothing_and_more_money_never_hurts() -> None:
 
 @pytest.mark.parametrize("backend", ["exact", "clarabel"])
 def test_symmetries(backend: str) -> None:
+    sharp = 1e-11 if backend == "exact" else 2e-3  # the objective is flat: quantities are loose on solvers
+    value = 1e-12 if backend == "exact" else 1e-6
+
+    def same(other: mo.ScreeningContract, quantity: Any, payment: Any, objective: float) -> None:
+        found = other.solve(backend, form="local")
+        np.testing.assert_allclose(found["quantity"], quantity, atol=sharp * np.max(quantity))
+        np.testing.assert_allclose(found["payment"], payment, atol=sharp * np.max(payment))
+        assert abs(found.objective - objective) <= value * terms(other, found)
+
     for instance in instances("log", 6, n_types=6):
         c = mo.ScreeningContract(**instance)
         gain, cost = instance["gain"], instance["unit_cost"]
         menu = c.solve(backend, form="local")
         q, pay = menu["quantity"], menu["payment"]
-        sharp = (
-            1e-11 if backend == "exact" else 2e-3
-        )  # the objective is flat: quantities are loose on solvers
-        value = 1e-12 if backend == "exact" else 1e-6
-
-        def same(other: mo.ScreeningContract, quantity: Any, payment: Any, objective: float) -> None:
-            found = other.solve(backend, form="local")
-            np.testing.assert_allclose(found["quantity"], quantity, atol=sharp * np.max(quantity))
-            np.testing.assert_allclose(found["payment"], payment, atol=sharp * np.max(payment))
-            size = abs(float(found["expected_gain"])) + abs(float(found["expected_payment"]))
-            assert abs(found.objective - objective) <= value * size
-
         money = dataclasses.replace(c, gain=mo.LogGain(10 * gain.weight, gain.scale), unit_cost=10 * cost)
         same(money, q, 10 * pay, 10 * menu.objective)
         # Types in other units: eps' = 1000 eps, with the scale and the cost per new unit.
@@ -462,7 +478,9 @@ def test_partial_exclusion(ratio: float, cutoff: float) -> None:
     c = mo.ScreeningContract(types=types, gain=mo.LogGain(ratio, 1))
     menu = c.solve()
     served = types[menu["quantity"] > 0]
-    assert served.max() == pytest.approx(cutoff, abs=2 * np.diff(types)[0])
+    # On the grid the virtual ratio is 2 - types[0] / type; types[0] itself is a cell above 0.1.
+    assert served.max() == types[types < types[0] / (2 - ratio)].max()
+    assert served.max() == pytest.approx(cutoff, abs=3e-3)
     assert c.closed_form().reason_code == ("negative" if cutoff < 1 else "")
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import mechopt as mo
 from mechopt import Answer, Backend, Capability, Complementarity, Hypograph, Settings, Status
 from mechopt.solvers import certify
+from mechopt.solvers.conic import Multipliers
 
 Register = Callable[[Backend], Backend]
 
@@ -213,6 +215,14 @@ def test_a_limit_keeps_its_point_and_shows_no_prices(registered: Register) -> No
     assert "limit" in solution.no_duals
 
 
+def test_a_limit_stays_a_limit_and_names_what_its_point_violates(registered: Register) -> None:
+    program = market()
+    recipe = point(program, status=Status.LIMIT, values={"x": 0.0, "y": 2.0}, objective=6.0)
+    solution = ask(registered, program, recipe)
+    assert solution.status is Status.LIMIT
+    assert "family 'floor' is violated by 1" in solution.reason
+
+
 def test_doubt_is_overruled_by_a_bound_only(registered: Register) -> None:
     program = market()
     assert ask(registered, program, point(program, status=Status.INACCURATE)).status is Status.OPTIMAL
@@ -227,6 +237,49 @@ def test_a_feasibility_program_has_a_scale_of_its_own() -> None:
     program.add("total", cp.sum(x) == 1)
     for name in ("clarabel", "scs", "highs"):
         assert program.solve(name).status is Status.OPTIMAL
+
+
+# --------------------------------------------------------------------------- bounds from multipliers
+
+
+def lagrangian(quadratic: Any, linear: list[float], **limits: Any) -> Multipliers:
+    """Without rows, so that the whole objective is left in the residual."""
+    n = len(linear)
+    none = sp.csr_array((0, n))
+    p = None if quadratic is None else sp.csc_array(np.asarray(quadratic))
+    return Multipliers(p, np.asarray(linear), none, np.zeros(0), np.zeros(0), **limits)
+
+
+def test_a_ray_is_not_its_own_proof() -> None:
+    """min -x from x = 1e7, and from x = 0: a bound that holds only as far out as the answer says nothing."""
+    free = lagrangian(None, [-1.0])
+    assert free.bound(np.array([1e7])) <= -2e7
+    assert free.bound(np.array([0.0])) <= -1.0
+
+
+def test_a_residual_is_charged_at_the_variable_s_own_bound() -> None:
+    boxed = lagrangian(None, [-1.0], lower=np.array([0.0]), upper=np.array([5.0]))
+    assert boxed.bound(np.array([3.0])) == -5.0
+
+
+def test_a_quadratic_is_bounded_around_its_own_minimum() -> None:
+    """min x²/2 - 30 x from x = 30.001: short by 5e-7, where the slope times the distance would say 0.06."""
+    curved = lagrangian([[1.0]], [-30.0])
+    assert curved.bound(np.array([30.001])) == pytest.approx(-450.0, abs=1e-9)
+
+
+def test_a_quadratic_s_flat_directions_stay_unbounded() -> None:
+    """min x² - y: curvature in x proves nothing about y."""
+    partly = lagrangian([[2.0, 0.0], [0.0, 0.0]], [0.0, -1.0])
+    assert partly.bound(np.array([0.0, 1e7])) <= -2e7
+
+
+def test_far_out_is_not_optimal() -> None:
+    program = mo.Program("no end")
+    x, y = program.variable("x"), program.variable("y")
+    program.minimize(cp.square(x) - y)
+    program.add("floor", y >= x)
+    assert not program.solve("highs", on_failure="return").status.ok
 
 
 # ------------------------------------------------------------------------------------------------ integers
@@ -413,7 +466,7 @@ def pair() -> tuple[cp.Variable, cp.Variable]:
     return u, v
 
 
-@pytest.mark.filterwarnings("ignore:.*NonPos")
+@pytest.mark.filterwarnings("ignore:\\s*Explicitly invoking")
 def test_residual_does_not_depend_on_how_a_row_is_written() -> None:
     u, v = pair()
     forms = [u >= v, u - v >= 0, v <= u, v - u <= 0, -v >= -u, 1e6 * u >= 1e6 * v, 1e-6 * (u - v) >= 0]
@@ -444,8 +497,6 @@ def test_residual_is_invariant_to_the_units_of_a_scaled_variable() -> None:
 
 
 def test_sparse_constants_are_measured() -> None:
-    import scipy.sparse as sp
-
     u, _ = pair()
     matrix = sp.csr_array(np.array([[1.0, 0.0], [0.0, -2.0]]))
     dense = certify.measure(matrix.toarray() @ u <= 0)

@@ -64,7 +64,7 @@ FORMS = {"upper": UPPER, "lower": LOWER, "equal": EQUAL}
 
 PRICING = [b.name for b in all_backends() if b.duals and b.available() is None]
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*NonPos")
+pytestmark = pytest.mark.filterwarnings("ignore:\\s*Explicitly invoking")
 
 
 def capable(build: Callable[[], mo.Program]) -> list[str]:

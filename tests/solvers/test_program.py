@@ -147,6 +147,43 @@ def test_a_family_outside_both_disciplines_is_named() -> None:
         program.solve()
 
 
+def test_a_rough_equilibrium_condition_is_named() -> None:
+    program = goods()
+    program.add("response", mo.Complementarity(program["x"][0], cp.ceil(program["x"][1]) - 1))
+    with pytest.raises(mo.InvalidInput, match="family 'response' of 'goods' is neither"):
+        program.requires()
+
+
+def test_complex_variables_are_refused() -> None:
+    program = Program()
+    z = program.variable("z", complex=True)
+    program.minimize(cp.abs(z - (1 + 2j)))
+    with pytest.raises(mo.InvalidInput, match="z is complex"):
+        program.solve("clarabel")
+
+
+def test_one_constraint_object_has_one_family() -> None:
+    """Multipliers are told apart by the constraint, so a second home would lose the price."""
+    program = goods()
+    cap = program["x"] <= 1
+    program.add("cap", cap)
+    with pytest.raises(mo.InvalidInput, match="same constraint object as in 'cap'"):
+        program.add("again", cap)
+    with pytest.raises(mo.InvalidInput, match="same constraint object"):
+        program.drop("cap").add("twice", cap, cap)
+    program.add("again", cap)
+    assert program.solve("highs").dual("again").shape == (2,)
+
+
+def test_a_diagonal_variable_comes_back_dense() -> None:
+    program = Program()
+    d = program.variable("d", (2, 2), diag=True)
+    program.maximize(cp.trace(d))
+    program.add("cap", d <= np.array([[3.0, 0.0], [0.0, 4.0]]))
+    for name in ("clarabel", "highs", "scs"):
+        np.testing.assert_allclose(program.solve(name)["d"], [[3.0, 0.0], [0.0, 4.0]], atol=1e-5)
+
+
 def test_an_objective_outside_both_disciplines_is_named() -> None:
     program = goods()
     program.maximize(cp.sum(cp.floor(program["x"])))

@@ -396,7 +396,7 @@ def mi_pow() -> mo.Program:
     return program.add("one", records >= 1)
 
 
-@case("MIP SDP", value=(1 + sqrt(5)) / 2 - 0.1, primal={"n": -1.0}, scale=2.0)
+@case("MIP SDP", value=(1 + sqrt(5)) / 2 - 0.1, primal={"n": -1.0, "t": (1 + sqrt(5)) / 2}, scale=2.0)
 def mi_sdp() -> mo.Program:
     """min t + n/10 with t I above [[1 + n, 1], [1, -n]]: t = (1 + √((1 + 2n)² + 4)) / 2.
 
@@ -442,7 +442,7 @@ def oracle_log() -> mo.Program:
     return program.add("budget", cp.sum(x) <= 4)
 
 
-@case("ORACLE", value=50 - 25 * pi, primal={"x": 10.0}, dual={"utility": -1.0}, scale=80.0)
+@case("ORACLE", value=50 - 25 * pi, primal={"x": 10.0, "t": 25 * pi}, dual={"utility": -1.0}, scale=80.0)
 def oracle_arctan_scaled() -> mo.Program:
     """min 5 x - t with t <= 100 arctan(x / 10): slope 10 / (1 + x²/100) = 5 at x = 10; 50 - 100 π/4."""
     program = mo.Program("oracle_arctan_scaled", objective_scale=50.0)
@@ -453,13 +453,13 @@ def oracle_arctan_scaled() -> mo.Program:
     )
 
 
-@case("ORACLE MIP", value=3 * atan(2) - 1, primal={"n": 2.0}, scale=4.0)
+@case("ORACLE MIP", value=3 * atan(2) - 1, primal={"n": 2.0, "t": atan(2)}, scale=4.0)
 def mi_oracle() -> mo.Program:
-    """max 3 arctan(n) - n/2 over integers: 0, 1.856, 2.321, 2.247, then falling. Relaxed, n = √5."""
+    """max 3 t - n/2, t <= arctan(n), over integers: 0, 1.856, 2.321, 2.247, then falling. Relaxed, n = √5."""
     program = mo.Program("mi_oracle")
     n = program.variable("n", integer=True, bounds=[0, 5])
     t = program.variable("t")
-    program.maximize(t - n / 2)
+    program.maximize(3 * t - n / 2)
     return program.add("utility", mo.Hypograph(t, Arctan(), n))
 
 

@@ -60,8 +60,8 @@ class Multipliers:
 
         Where the multipliers are exactly dual feasible this is the dual objective. Otherwise the residual
         ``r = Px + q + A'y`` is charged at the variable's bound, or without one at twice the variable's size,
-        and one unit more where ``r`` is not small among its own terms: the result holds for every point in that
-        range. The answer must lie inside the range and not on its edge, or a ray would prove itself optimal.
+        and one unit more where ``r`` is not small among its own terms: the result holds for every point in
+        that range. The answer must lie inside the range and not on its edge, or a ray would prove itself optimal.
         """
         bound = self._bound_around(x, x)
         if self.quadratic is None or not self.quadratic.nnz:
@@ -147,7 +147,11 @@ class ThroughCvxpy(Backend):
         if iterations is not None:
             answer.extra["iterations"] = int(iterations)
         if status in (Status.OPTIMAL, Status.INACCURATE, Status.LIMIT) and result.primal_vars:
-            answer.primal = {key: np.asarray(value, dtype=float) for key, value in result.primal_vars.items()}
+            answer.primal = {
+                # CVXPY hands diagonal variables back as sparse matrices.
+                key: np.asarray(value.toarray() if hasattr(value, "toarray") else value, dtype=float)
+                for key, value in result.primal_vars.items()
+            }
             answer.dual = {
                 key: np.asarray(v, dtype=float)
                 for key, v in (result.dual_vars or {}).items()

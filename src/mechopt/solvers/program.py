@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
@@ -205,7 +205,7 @@ class Program:
         Raises
         ------
         InvalidInput
-            If the family exists, or something is not a constraint.
+            If the family exists, or something is not a constraint or is in the program already.
         """
         if not isinstance(family, str) or not family or family == DOMAIN:
             raise InvalidInput(
@@ -230,6 +230,14 @@ class Program:
                 f"argument {position} of family {family!r} is a {type(constraint).__name__}, "
                 f"not a constraint{hint}"
             )
+        known = {id(term): name for name, terms in self._families.items() for term in terms}
+        for position, constraint in enumerate(constraints):
+            owner = known.setdefault(id(constraint), f"{family}, argument {position}")
+            if owner != f"{family}, argument {position}":
+                raise InvalidInput(
+                    f"argument {position} of family {family!r} is the same constraint object as in {owner!r}, "
+                    "and its price would be lost between them; drop it there, or write it again"
+                )
         if self._guard is not None:
             for constraint in constraints:
                 self._guard(self, f"family {family!r}", constraint)
@@ -444,9 +452,13 @@ class Program:
         if self.complementarities:
             needs.add(Capability.COMP)
             if any(not (pair.a.is_affine() and pair.b.is_affine()) for pair in self.complementarities):
+                self._require_smooth_pairs()
                 needs.add(Capability.NLP)
         used = self.used_variables()
         variables = [v for v in self.cvxpy_variables().values() if v.id in used]
+        unreal = [v.name() for v in variables if v.is_complex()]
+        if unreal:
+            raise InvalidInput(f"variables of {self.name!r} must be real; {', '.join(unreal)} is complex")
         finite = any(type(t).__name__ == "FiniteSet" for t in self.problem.constraints)  # booleans inside
         if finite or any(v.attributes["boolean"] or v.attributes["integer"] for v in variables):
             needs.add(Capability.MIP)
@@ -471,6 +483,18 @@ class Program:
         parts: list[tuple[str, Any]] = [("the objective", wanted)]
         for family, terms in self._families.items():
             parts += [(f"family {family!r}", t) for t in terms if isinstance(t, cp.Constraint)]
+        self._insist_smooth(parts)
+
+    def _require_smooth_pairs(self) -> None:
+        self._insist_smooth(
+            (f"family {family!r}", cp.Zero(side))
+            for family, terms in self._families.items()
+            for pair in terms
+            if isinstance(pair, Complementarity)
+            for side in (pair.a, pair.b)
+        )
+
+    def _insist_smooth(self, parts: Iterable[tuple[str, Any]]) -> None:
         for where, part in parts:
             if not part.is_dnlp():
                 raise InvalidInput(
@@ -585,7 +609,7 @@ class Program:
         if kind == "NonNeg" or kind == "PSD":
             sign = -sign
         elif kind in ("Inequality", "Equality"):
-            left, right = term.args  # type: ignore[union-attr]
+            left, right = term.args
             if left.is_constant() and not right.is_constant():
                 sign = -sign
         shape = term.shape

@@ -86,7 +86,7 @@ def read_holders(
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path.name} is not UTF-8 text: {error}") from None
     except csv.Error as error:
-        raise InvalidInput(f"{path.name}, line {reader.line_num}: {error}") from None
+        raise InvalidInput(f"{path.name}, line {reader.reader.line_num}: {error}") from None
     if not levels:
         raise InvalidInput(f"{path.name} has a header and no holders")
     types, where = np.unique(np.array(levels), return_inverse=True)

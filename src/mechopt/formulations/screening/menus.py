@@ -15,23 +15,23 @@ __all__ = ["favourites", "nearest_monotone", "nearest_payments", "payments", "re
 FloatArray = NDArray[np.float64]
 
 
-def rents(types: ArrayLike, quantity: ArrayLike, unit_cost: float) -> FloatArray:
+def rents(types: ArrayLike, quantity: ArrayLike, unit_cost: ArrayLike) -> FloatArray:
     r"""Compute the utility of each type when every local upward incentive constraint binds.
 
     .. math:: u_K = 0, \qquad u_k = u_{k+1} + c (\delta_{k+1} - \delta_k) q_{k+1}
 
     Parameters
     ----------
-    types : array_like, shape (n_types,)
+    types : array_like, shape (n_types,) or (..., n_types)
         Privacy levels δ (nats), strictly increasing, > 0.
-    quantity : array_like, shape (n_types,)
+    quantity : array_like, shape (..., n_types)
         Data q of each contract (records).
-    unit_cost : float
+    unit_cost : float or array_like, shape (...)
         Cost c (utility per nat and record), > 0.
 
     Returns
     -------
-    ndarray, shape (n_types,)
+    ndarray, shape (..., n_types)
         Information rents (utility); non-increasing and >= 0 if ``quantity`` is >= 0.
 
     References
@@ -44,12 +44,11 @@ def rents(types: ArrayLike, quantity: ArrayLike, unit_cost: float) -> FloatArray
     [5.0, 2.0, 0.0]
     """
     delta, q = _floats(types), _floats(quantity)
-    rent = np.zeros_like(delta)
-    steps = delta[1:] - delta[:-1]
-    steps *= q[1:]
-    steps *= unit_cost
+    steps = (delta[..., 1:] - delta[..., :-1]) * q[..., 1:]
+    steps *= _floats(unit_cost)[..., np.newaxis]
+    rent = np.zeros((*steps.shape[:-1], delta.shape[-1]))
     # Summed from the last type down, where the rents are small, so that small rents keep their digits.
-    np.cumsum(steps[::-1], out=rent[-2::-1])
+    np.cumsum(steps[..., ::-1], axis=-1, out=rent[..., -2::-1])
     return rent
 
 

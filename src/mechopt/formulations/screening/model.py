@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,6 +86,47 @@ class ScreeningContract:
                 f"gain must be a ConcaveFunction such as mo.LogGain(weight=100, scale=2), got {self.gain!r}"
             )
         object.__setattr__(self, "unit_cost", _check_positive(self.unit_cost, "unit_cost"))
+
+    @classmethod
+    def from_distribution(
+        cls,
+        dist: Any,
+        lo: float,
+        hi: float,
+        n_types: int,
+        grid: Literal["right", "paper"] = "right",
+        **parameters: Any,
+    ) -> ScreeningContract:
+        """Divide a continuum of types into cells of equal width, each of its own probability.
+
+        Parameters
+        ----------
+        dist : frozen continuous distribution of scipy.stats
+            Distribution of privacy levels before truncation to [lo, hi].
+        lo, hi : float
+            Smallest and largest privacy level (nats), 0 < lo < hi.
+        n_types : int
+            Number of cells, >= 1.
+        grid : {"right", "paper"}
+            Whether a cell's type is its right end, or its left end as in the paper.
+        **parameters
+            ``gain`` and ``unit_cost``, as for the contract itself.
+
+        Returns
+        -------
+        ScreeningContract
+            Same as ``ContinuousContract(dist, lo, hi, ...).discretize(n_types, grid)``.
+
+        Examples
+        --------
+        >>> import scipy.stats
+        >>> contract = ScreeningContract.from_distribution(scipy.stats.beta(2, 2), lo=0.2, hi=0.8, n_types=3)
+        >>> contract.types.round(3).tolist(), contract.probs.round(3).tolist()
+        ([0.4, 0.6, 0.8], [0.313, 0.374, 0.313])
+        """
+        from mechopt.formulations.screening.continuous import ContinuousContract
+
+        return ContinuousContract(dist, lo, hi, **parameters).discretize(n_types, grid)
 
     @property
     def n_types(self) -> int:
