@@ -1,6 +1,6 @@
 """Compile and solve times of the screening contract's programs, against what a user would write otherwise.
 
-Run on an idle machine: ``python benchmarks/screening_programs.py [--json FILE]``. Times are medians; each ratio
+Run on an idle machine: ``python benchmarks/screening_programs.py [--json FILE]``. Times are medians; a ratio
 comes from runs that alternate, so that both sides see the same machine.
 """
 
@@ -38,7 +38,9 @@ def seconds(action: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def alternate(first: Callable[[], Any], second: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
+def alternate(
+    first: Callable[[], Any], second: Callable[[], Any], repeats: int
+) -> tuple[float, float, float]:
     """Medians of both, and the median of their ratios (second over first), after one warm-up."""
     first(), second()
     pairs = [(seconds(first), seconds(second)) for _ in range(repeats)]

@@ -15,7 +15,7 @@ def registered() -> Iterator[Callable[[Backend], Backend]]:
     names: list[str] = []
 
     def add(backend: Backend) -> Backend:
-        register(backend)
+        register(backend, replace=True)
         names.append(backend.name)
         return backend
 

@@ -2,6 +2,8 @@
 
 import itertools
 import logging
+import subprocess
+import sys
 import time
 
 import cvxpy as cp
@@ -228,7 +230,8 @@ def test_a_kink_in_a_complementarity_pair_is_refused_by_name():
     program = mo.Program("kink")
     x = program.variable("x", bounds=[0, 2])
     program.maximize(x).add("pair", mo.Complementarity(x, cp.abs(x - 1)))
-    with pytest.raises(mo.MissingCapability, match=r"abs in a complementarity pair"):
+    assert unsupported(program) == ("the atom abs in a complementarity pair",)
+    with pytest.raises(mo.MechanismError, match="abs"):
         program.solve("pyomo:scip")
 
 
@@ -323,7 +326,7 @@ def test_scip_on_integers_agrees_with_trying_all(name):
     x = program.variable("x", 2, integer=True, bounds=[0, 5])
     program.maximize(KNAPSACK[name](x)).add("budget", 2 * x[0] + 3 * x[1] <= 12)
     points = [p for p in itertools.product(range(6), repeat=2) if 2 * p[0] + 3 * p[1] <= 12]
-    best = max(float(cp.Constant(KNAPSACK[name](cp.Constant(p))).value) for p in points)
+    best = max(float(KNAPSACK[name](cp.Constant(p)).value) for p in points)
     solution = program.solve("pyomo:scip", time_limit=20)
     assert solution.status is mo.Status.OPTIMAL
     assert solution.objective == pytest.approx(best, rel=1e-6)
@@ -449,6 +452,84 @@ def random_pairs(seed, n=4):
     )
 
 
+def toll():
+    """Max x + y with 0 <= x perp 4 - x - y >= 0 and y <= 1.
+
+    With x = 0, y = 1 the value is 1; with x = 4 - y it is 4. Without the pair's product x + y stops at 4 too.
+    """
+    program = mo.Program("toll")
+    x, y = program.variable("x", nonneg=True), program.variable("y", bounds=[0, 1])
+    return program.maximize(x + y).add("pair", mo.Complementarity(x, 4 - x - y)), 4.0
+
+
+def either_or():
+    """Max x + y with 0 <= x perp y >= 0, x <= 2, y <= 3: 3, and 5 for whoever forgets the pair.
+
+    Its two multiplier-like sides are both positive at the relaxed optimum, where a bad transformation stops.
+    """
+    program = mo.Program("either or")
+    x, y = program.variable("x", bounds=[0, 2]), program.variable("y", bounds=[0, 3])
+    return program.maximize(x + y).add("pair", mo.Complementarity(x, y)), 3.0
+
+
+def curved():
+    """Max x with 0 <= x perp 1 + y² - x >= 0 and y in [0, 2]: x = 1 + y² = 5, a pair with a nonconvex side."""
+    program = mo.Program("curved")
+    x, y = program.variable("x", nonneg=True), program.variable("y", bounds=[0, 2])
+    return program.maximize(x).add("pair", mo.Complementarity(x, 1 + cp.square(y) - x)), 5.0
+
+
+def large_numbers():
+    """The same pair in units of 1e4, where a product of 1e-6 hides a side of 1e-1: max x + y, either zero."""
+    program = mo.Program("large numbers")
+    x, y = program.variable("x", bounds=[0, 2e4]), program.variable("y", bounds=[0, 3e4])
+    return program.maximize(x + y).add("pair", mo.Complementarity(x, y)), 3e4
+
+
+@pytest.mark.parametrize("build", [toll, either_or, curved, large_numbers])
+@pytest.mark.parametrize("route", ["pyomo:scip", "pyomo:pounce"])
+def test_pairs_with_a_known_optimum(build, route):
+    program, best = build()
+    solution = program.solve(route, time_limit=20)
+    assert solution.residuals["pair"] <= 1e-6
+    assert solution.objective <= best * (1 + 1e-6)
+    if route == "pyomo:scip":
+        assert solution.status is mo.Status.OPTIMAL
+        assert solution.objective == pytest.approx(best, rel=1e-6)
+    else:
+        assert solution.status is mo.Status.LOCAL
+        assert solution.objective > 0
+    assert solution.duals == {}
+
+
+def test_infeasible_pairs_are_proved_infeasible_and_named():
+    program = mo.Program("impossible")
+    x, y = program.variable("x", bounds=[0, 2]), program.variable("y", bounds=[0, 2])
+    program.maximize(x + y).add("pair", mo.Complementarity(x, y)).add("both", x >= 0.5, y >= 0.5)
+    program.add("idle", x + y <= 10)
+    with pytest.raises(mo.Infeasible) as caught:
+        program.solve("pyomo:scip", time_limit=20)
+    assert set(caught.value.families) == {"pair", "both"}
+    assert program.solve("pyomo:pounce", on_failure="return").status is mo.Status.FAILED
+
+
+def test_a_constant_side_settles_a_pair():
+    program = mo.Program("settled")
+    x = program.variable("x", 3, bounds=[0, 2])
+    program.maximize(cp.sum(x)).add("pair", mo.Complementarity(x, np.array([0.0, 1.0, 0.0])))
+    for route in ("pyomo:scip", "pyomo:pounce"):
+        np.testing.assert_allclose(program.solve(route)["x"], [2, 0, 2], atol=1e-6)
+    program.add("open", x[1] >= 1)
+    assert program.solve("pyomo:scip", on_failure="return").status is mo.Status.INFEASIBLE
+
+
+def test_scip_survives_an_error_of_its_linear_solver():
+    """At a tolerance of 1e-9 SoPlex gives up on this one."""
+    solution = leader_follower(13, 3, 8, 5).program().solve("pyomo:scip", time_limit=30)
+    assert solution.status is mo.Status.OPTIMAL
+    assert solution.residuals["pairs"] <= 1e-6
+
+
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("family", [leader_follower, random_pairs])
 def test_scip_finds_the_enumerated_optimum(family, seed):
@@ -478,3 +559,126 @@ def test_pounce_never_beats_the_enumerated_optimum(family, seed):
     if solution.status.ok:
         assert solution.objective <= best + 1e-6 * max(1.0, abs(best))
         assert solution.residuals["pairs"] <= 1e-6
+
+
+# ------------------------------------------------------------------ behaviour
+
+
+def market_split(goods=5, agents=40):
+    rng = np.random.default_rng(7)
+    holdings = rng.integers(0, 100, size=(goods, agents))
+    program = mo.Program("market split")
+    side = program.variable("side", agents, boolean=True)
+    over, under = program.variable("over", goods, nonneg=True), program.variable("under", goods, nonneg=True)
+    program.minimize(cp.sum(over + under))
+    return program.add("halves", holdings @ side + under - over == holdings.sum(axis=1) // 2)
+
+
+@pytest.mark.parametrize("route", ["pyomo:highs", "pyomo:scip"])
+def test_the_time_limit_keeps_the_incumbent(route):
+    started = time.perf_counter()
+    with pytest.warns(mo.MechanismWarning, match="limit"):
+        solution = market_split().solve(route, time_limit=1.0)
+    assert time.perf_counter() - started < 5.0
+    assert solution.status is mo.Status.LIMIT
+    assert solution.bound is not None
+    assert solution.bound <= solution.objective
+    assert solution.residuals["halves"] <= 1e-6
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_time_limit_too_short_to_build_is_a_limit(route):
+    program = mo.Program("short")
+    x = program.variable("x", 50, nonneg=True)
+    program.minimize(cp.sum(x)).add("one", cp.sum(x) >= 1)
+    assert program.solve(route, time_limit=1e-6, on_failure="return").status is mo.Status.LIMIT
+
+
+@pytest.mark.parametrize("route", ["pyomo:highs", "pyomo:scip"])
+def test_unbounded_and_infeasible_are_told_apart(route):
+    program = mo.Program("ray")
+    x = program.variable("x", 2, nonneg=True)
+    program.maximize(cp.sum(x)).add("diagonal", x[0] - x[1] <= 1)
+    assert program.solve(route, time_limit=20, on_failure="return").status is mo.Status.UNBOUNDED
+    program.add("below", x[0] <= -1)
+    assert program.solve(route, time_limit=20, on_failure="return").status is mo.Status.INFEASIBLE
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_nothing_is_printed_unless_asked(route, capfd):
+    logging.getLogger("pyomo").setLevel(logging.NOTSET)
+
+    def declare():
+        program = mo.Program("quiet")
+        x = program.variable("x", 3, nonneg=True)
+        return program.maximize(np.arange(3.0) @ x).add("total", cp.sum(x) <= 1), x
+
+    program, x = declare()
+    program.solve(route, time_limit=20)
+    program.add("never", x[0] <= -1)
+    program.solve(route, on_failure="return")
+    assert capfd.readouterr() == ("", "")
+    declare()[0].solve(route, verbose=True)
+    assert capfd.readouterr().out
+
+
+def test_the_error_of_scips_linear_solver_is_silent(capfd):
+    leader_follower(13, 3, 8, 5).program().solve("pyomo:scip", time_limit=30)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("route", "options"),
+    [
+        ("pyomo:highs", {"simplex_iteration_limit": 1000}),
+        ("pyomo:scip", {"limits/nodes": 1000}),
+        ("pyomo:pounce", {"max_iter": 1000}),
+    ],
+)
+def test_options_reach_the_solver_and_unknown_ones_are_errors(route, options):
+    program = mo.Program("options")
+    x = program.variable("x", bounds=[0, 1])
+    program.maximize(cp.log(1 + x) if route != "pyomo:highs" else x)
+    assert program.solve(route, **options).status is mo.Status.OPTIMAL
+    with pytest.raises(mo.InvalidInput, match="no option 'bogus'"):
+        program.solve(route, bogus=1)
+
+
+def test_pounce_stops_at_its_iteration_limit():
+    program = mo.Program("iterations")
+    x = program.variable("x", bounds=[0, 9])
+    program.maximize(cp.log(1 + x) - 0.3 * x)
+    solution = program.solve("pyomo:pounce", max_iter=1, on_failure="return")
+    assert solution.status is mo.Status.LIMIT
+
+
+@pytest.mark.parametrize("route", ["pyomo:highs", "pyomo:scip"])
+def test_a_keyboard_interrupt_gets_through(route):
+    """The solvers have handlers of their own, which end the solve; the interrupt must still reach the caller."""
+    code = (
+        "import warnings, signal, threading, os\n"
+        "from tests.solvers.test_pyomo import market_split\n"
+        "program = market_split()\n"
+        "threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "try:\n"
+        f"    program.solve({route!r}, time_limit=20)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    started = time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.stdout.strip() == "interrupted", run.stderr
+    assert time.perf_counter() - started < 15
+
+
+def test_availability_is_told_without_importing_a_solver():
+    code = (
+        "import sys, mechopt as mo\n"
+        "told = {b.name: b.available() for b in mo.solvers.backend.all_backends()}\n"
+        "loaded = {'pyscipopt', 'pounce', 'highspy', 'pyomo'} & set(sys.modules)\n"
+        "print(sorted(n for n in told if n.startswith('pyomo:')), sorted(loaded))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip().endswith("['pyomo:highs', 'pyomo:pounce', 'pyomo:scip'] []")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from collections.abc import Mapping
 
 import cvxpy as cp
 import numpy as np
@@ -33,8 +32,7 @@ def solution() -> Solution:
     return allocation().solve("highs")
 
 
-def test_it_is_a_mapping_from_names_to_arrays(solution: Solution) -> None:
-    assert isinstance(solution, Mapping)
+def test_names_lead_to_arrays(solution: Solution) -> None:
     assert list(solution) == ["give", "level", "total"]
     assert len(solution) == 3
     assert "give" in solution
@@ -42,7 +40,6 @@ def test_it_is_a_mapping_from_names_to_arrays(solution: Solution) -> None:
     assert dict(solution)["give"].shape == (2, 3)
     assert solution["level"].shape == ()
     assert float(solution["level"]) == 7.0
-    assert solution.get("gave") is None
     with pytest.raises(KeyError, match="no value named 'gave' in this solution; it has give, level, total"):
         solution["gave"]
 

@@ -244,8 +244,18 @@ class _Broken(Backend):
         raise BackendUnavailable(self.available() or "")
 
 
-def register(backend: Backend) -> None:
-    """Add a backend for this process; packages use the entry-point group ``mechopt.backends`` instead."""
+def register(backend: Backend, *, replace: bool = False) -> None:
+    """Add a backend for this process; packages use the entry-point group ``mechopt.backends`` instead.
+
+    Raises
+    ------
+    InvalidInput
+        If there is a backend of that name already, unless ``replace``.
+    """
+    if backend.name in _scan() and not replace:
+        raise InvalidInput(
+            f"there is already a backend named {backend.name!r}; pass replace=True to replace it"
+        )
     _scan()[backend.name] = backend
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+import cvxpy as cp
 import numpy as np
 
 from mechopt.solvers import certify
@@ -82,8 +83,8 @@ def conflict(
     if any(certify.excludes_itself(variable) for variable in program.cvxpy_variables().values()):
         return ()
     probe = program.copy()
-    probe.maximize(0.0)
-    held = [(variable, variable.value) for variable in program.cvxpy_variables().values()]
+    # Zero, but of the variables: a program without any family is still one about their own domains.
+    probe.maximize(sum(0.0 * cp.sum(variable) for variable in program.cvxpy_variables().values()))
 
     def infeasible(kept: list[str]) -> bool:
         trial = probe.copy(without=tuple(set(program.families) - set(kept)))
@@ -107,8 +108,6 @@ def conflict(
         rest = [other for other in kept if other != family]
         if infeasible(rest):
             kept = rest
-    for variable, value in held:  # the trials must not move the user's start
-        variable.save_value(value)
     return tuple(kept)
 
 
@@ -163,12 +162,14 @@ def essential(program: Program, backend: str | None, tolerance: float | None) ->
     base = program.solve(backend, tolerance=tolerance)
     sign = 1.0 if program.sense == "maximize" else -1.0
     counts = {}
-    for family, terms in program.families.items():
-        excesses = [certify.measure(term) for term in terms]
-        counts[family] = (
-            sum(int(np.size(excess.amount)) for excess in excesses),
-            sum(excess.binding(10 * base.tolerance) for excess in excesses),
-        )
+    with program.values_kept():
+        program.set_values(base.values)
+        for family, terms in program.families.items():
+            excesses = [certify.measure(term) for term in terms]
+            counts[family] = (
+                sum(int(np.size(excess.amount)) for excess in excesses),
+                sum(excess.binding(10 * base.tolerance) for excess in excesses),
+            )
     rows = []
     for family in program.families:
         trial = program.copy(without=(family,))
@@ -179,5 +180,4 @@ def essential(program: Program, backend: str | None, tolerance: float | None) ->
         else:
             gain = sign * (without.objective - base.objective)
         rows.append(EssentialFamily(family, *counts[family], float(gain), str(without.status)))
-    program.set_values({name: base[name] for name in program.names if name in program._inner})
     return Essential(base.objective, tuple(rows))

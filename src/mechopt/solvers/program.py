@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
@@ -13,10 +14,10 @@ import numpy as np
 from cvxpy.problems.problem_form import ProblemForm
 from numpy.typing import NDArray
 
-from mechopt.solvers.backend import Answer, Capability, Settings, choose
+from mechopt.solvers.backend import Answer, Backend, Capability, Settings, choose
 from mechopt.solvers.certify import DOMAIN, check
 from mechopt.solvers.errors import InvalidInput, MechanismError
-from mechopt.solvers.solution import Solution
+from mechopt.solvers.solution import Solution, Status
 from mechopt.solvers.terms import Complementarity, Hypograph, Term
 
 if TYPE_CHECKING:
@@ -357,14 +358,17 @@ class Program:
         """Every CVXPY variable in the program by name, the user's own included; scaled units."""
         found = dict(self._inner)
         known = {variable.id for variable in found.values()}
-        sources: list[Any] = [self._objective, *(t for terms in self._families.values() for t in terms)]
-        for source in sources:
+        for source in self._sources():
             for variable in source.variables():
                 if variable.id not in known:
                     known.add(variable.id)
                     name = variable.name()
                     found[name if name not in found else f"{name}#{variable.id}"] = variable
         return found
+
+    def _sources(self) -> list[Any]:
+        """The objective and every term: whatever holds variables."""
+        return [self._objective, *(t for terms in self._families.values() for t in terms)]
 
     def _parameters(self) -> list[cp.Parameter]:
         parts: list[Any] = [self.problem]
@@ -374,26 +378,34 @@ class Program:
             parts += [condition.a, condition.b]
         return list({p.id: p for part in parts for p in part.parameters()}.values())
 
-    def set_values(self, values: Mapping[str, Any]) -> None:
-        """Put physical values into the variables, as a start for local solvers."""
-        inner = self.inner_values(values)
-        for variable in self._inner.values():
+    def set_values(self, values: Mapping[str, Any] | Solution) -> None:
+        """Put physical values into the variables, as a start for local solvers.
+
+        Parameters
+        ----------
+        values : mapping from names to arrays, or Solution
+            Values of variables, the user's own included; named expressions among them are passed over.
+        """
+        known = self.cvxpy_variables()
+        given = {name: values[name] for name in values if name in known or name not in self._named}
+        inner = self.inner_values(given)
+        for variable in known.values():
             if variable.id in inner:
                 variable.save_value(inner[variable.id])
 
     def inner_values(self, values: Mapping[str, Any]) -> dict[int, Array]:
         """Scaled values by CVXPY variable id, from physical values by name."""
+        known = self.cvxpy_variables()
         inner: dict[int, Array] = {}
         for name, value in values.items():
-            if name not in self._inner:
-                raise InvalidInput(f"{self.name!r} has no variable {name!r}; it has {', '.join(self._inner)}")
-            variable = self._inner[name]
-            array = np.asarray(value, dtype=float)
+            if name not in known:
+                raise InvalidInput(f"{self.name!r} has no variable {name!r}; it has {', '.join(known)}")
+            array, shape = np.asarray(value, dtype=float), known[name].shape
             try:
-                inner[variable.id] = np.broadcast_to(array / self._scales[name], variable.shape)
+                inner[known[name].id] = np.broadcast_to(array / self._scales.get(name, 1.0), shape)
             except ValueError:
                 raise InvalidInput(
-                    f"the value of {name!r} has shape {array.shape}, and the variable {variable.shape}"
+                    f"the value of {name!r} has shape {array.shape}, and the variable {shape}"
                 ) from None
         return inner
 
@@ -516,6 +528,9 @@ class Program:
     ) -> Solution:
         """Solve, check the answer ourselves, and return the record.
 
+        The answer is in the record alone: variables keep the values that they had, so that one solve does not
+        start another. To start a local solver from an answer, pass it to `set_values`.
+
         Parameters
         ----------
         backend : str, optional
@@ -555,34 +570,44 @@ class Program:
             verbose=verbose,
             options=options,
         )
-        if not self.cvxpy_variables():
-            raise InvalidInput(f"{self.name!r} has no variables; declare some with program.variable(...)")
+        if not any(source.variables() for source in self._sources()):
+            raise InvalidInput(
+                f"neither the objective nor a family of {self.name!r} has a variable in it; declare some with "
+                "program.variable(...) and use them"
+            )
         unset = [parameter.name() for parameter in self._parameters() if parameter.value is None]
         if unset:
             raise InvalidInput(
                 f"parameters of {self.name!r} without a value: {', '.join(unset)}; set `.value`"
             )
         chosen = choose(self, backend)
-        from mechopt.solvers.solution import Status
-
-        failure: BaseException | None = None
-        started = time.perf_counter()
-        try:
-            answer = chosen.solve(self, settings)
-        except MechanismError:
-            raise
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            raise
-        except (
-            BaseException
-        ) as error:  # whatever a binding throws, a Rust panic too, becomes our error, chained
-            failure = error
-            answer = Answer(Status.FAILED, f"{type(error).__name__}: {error}")
-        answer.seconds.setdefault("solve", time.perf_counter() - started)
-        solution = check(self, answer, settings, chosen)
+        with self.values_kept():
+            started = time.perf_counter()
+            answer, failure = self._ask(chosen, settings)
+            answer.seconds.setdefault("solve", time.perf_counter() - started)
+            solution = check(self, answer, settings, chosen)
         if on_failure == "return":
             return solution
         return deliver(self, solution, answer, settings, failure)
+
+    def _ask(self, backend: Backend, settings: Settings) -> tuple[Answer, BaseException | None]:
+        """Call the backend; whatever its solver's binding throws, a Rust panic too, becomes a failed answer."""
+        try:
+            return backend.solve(self, settings), None
+        except (MechanismError, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            return Answer(Status.FAILED, f"{type(error).__name__}: {error}"), error
+
+    @contextmanager
+    def values_kept(self) -> Iterator[None]:
+        """Give all variables their present values back at the end."""
+        before = [(variable, variable.value) for variable in self.cvxpy_variables().values()]
+        try:
+            yield
+        finally:
+            for variable, value in before:
+                variable.save_value(value)
 
     def prices(self, answer: Answer) -> dict[str, tuple[Array, ...]]:
         """Shadow prices by family from a backend's multipliers; families without one are left out."""

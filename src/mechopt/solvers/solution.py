@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, KeysView
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,8 @@ class Status(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Solution(Mapping[str, Array]):
-    """An answer to a program, after our own checks; immutable, picklable, a mapping from names to arrays.
+class Solution:
+    """An answer to a program, after our own checks: immutable, picklable; ``solution["name"]`` is an array.
 
     Attributes
     ----------
@@ -108,8 +108,15 @@ class Solution(Mapping[str, Array]):
             have = ", ".join(self.values) or f"none: the status is {self.status} ({self.reason})"
             raise KeyError(f"no value named {name!r} in this solution; it has {have}") from None
 
-    def __iter__(self) -> Any:
+    def keys(self) -> KeysView[str]:
+        """Names of the values, so that ``dict(solution)`` holds them."""
+        return self.values.keys()
+
+    def __iter__(self) -> Iterator[str]:
         return iter(self.values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values
 
     def __len__(self) -> int:
         return len(self.values)
@@ -128,6 +135,7 @@ class Solution(Mapping[str, Array]):
         The right-hand side is the constant side where one side is constant
         (``x >= 5``, ``rent >= 0``, ``5 <= x``); otherwise the constraint reads ``smaller <= larger``
         and the larger side is the right-hand side, so that the price tells what relaxing it is worth.
+        In an equality of two variable sides it is the right one as written.
         The rule is the same for every backend, for maximisation and minimisation.
 
         Returns

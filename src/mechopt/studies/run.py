@@ -257,7 +257,7 @@ def _record(report: RunReport) -> dict[str, Any]:
             }
             for row in report.rows
         },
-        "menu": dict(best.items()) if best else None,
+        "menu": dict(best.values.items()) if best else None,
     }
 
 

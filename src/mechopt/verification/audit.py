@@ -47,7 +47,7 @@ class Audit:
     ir_violation : float
         Largest shortfall below the outside option, 0 if none.
     worst : Deviation or None
-        The most profitable deviation of either kind; its gain may be 0 or negative. None if there is no choice.
+        The most profitable deviation of either kind, whose gain may be 0 or less; None if there is no choice.
     scale : float
         Size of the utilities involved, relative to which the violations are judged.
     method : str
@@ -73,7 +73,7 @@ class Audit:
 def audit_choices(
     utility: ArrayLike, outside_option: ArrayLike = 0.0, *, scale: float | None = None
 ) -> Audit:
-    """Audit a menu: does every agent want the contract meant for it, and does it want to take part?
+    """Audit a menu: whether agents want the contracts meant for them, and want to take part.
 
     Parameters
     ----------
@@ -87,7 +87,8 @@ def audit_choices(
     Returns
     -------
     Audit
-        ``ic_violation = max(utility[k, j] - utility[k, k])``, ``ir_violation = max(outside - utility[k, k])``.
+        ``ic_violation = max(utility[k, j] - utility[k, k])`` and
+        ``ir_violation = max(outside - utility[k, k])``.
 
     Examples
     --------
@@ -111,7 +112,7 @@ def audit_choices(
 
 
 def audit_deviations(deviations: list[Deviation], *, scale: float, method: str) -> Audit:
-    """Sum up an audit made by other means: the best deviation of each kind, None as choice for staying out."""
+    """Sum up an audit made by other means, from the best deviations; choice None means staying out."""
     return _audit(deviations, scale, method)
 
 

@@ -1,7 +1,7 @@
 """Claims: what a paper states, as something that can be run, and the runner that tells what came out.
 
-A claim holds on random instances to a tolerance, or it is refuted by a counterexample. A paper's statement that
-is false as printed stays in the ledger with the verdict expected of it, beside the corrected claim.
+A claim holds on random instances to a tolerance, or it is refuted by a counterexample. What is false as
+printed stays in the ledger with the verdict expected of it, beside the corrected claim.
 """
 
 from __future__ import annotations
@@ -185,8 +185,9 @@ class Ledger:
 def run_claim(claim: Claim, *, n_instances: int | None = None, seed: int = 0) -> Outcome:
     """Check a claim on its instances.
 
-    The verdict is ``HOLDS`` if every instance that meets the hypotheses does, ``REFUTED`` if one fails by more
-    than the tolerance, ``UNDECIDED`` if none met the hypotheses, a gap is not a number, or the check itself broke.
+    The verdict is ``HOLDS`` if every instance that meets the hypotheses does, and ``REFUTED`` if one fails
+    by more than the tolerance. It is ``UNDECIDED`` if none met the hypotheses, a gap is not a number, or the
+    check itself broke.
 
     Parameters
     ----------
@@ -210,7 +211,8 @@ def run_claim(claim: Claim, *, n_instances: int | None = None, seed: int = 0) ->
                 n_checked,
                 worst,
                 instance,
-                f"the check broke on instance {number}: {type(error).__name__}: {error} (line {where.lineno})",
+                f"the check broke on instance {number}: {type(error).__name__}: {error} "
+                f"(line {where.lineno})",
                 time.perf_counter() - started,
             )
         if not finding.applies:
@@ -243,7 +245,7 @@ def run_claim(claim: Claim, *, n_instances: int | None = None, seed: int = 0) ->
 
 
 def instance_size(instance: Instance) -> int:
-    """Number of scalar parameters of an instance; counterexamples with fewer are easier to read."""
+    """Return the number of scalar parameters of an instance: with fewer it is easier to read."""
     if isinstance(instance, dict):
         return sum(instance_size(value) for value in instance.values())
     if hasattr(instance, "__dataclass_fields__"):

@@ -167,7 +167,7 @@ def _gauss(n_nodes: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray
     degrees = np.arange(n_nodes)
     slopes = np.stack([legendre.legval(x, legendre.legder(row)) for row in np.eye(n_nodes)], axis=1)
     coefficients = (2 * degrees[:, None] + 1) / 2 * legendre.legvander(x, n_nodes - 1).T * w
-    return (x + 1) / 2, w / 2, 2 * slopes, np.asarray(coefficients, dtype=np.float64)
+    return (x + 1) / 2, w / 2, np.asarray(2 * slopes, dtype=np.float64), coefficients
 
 
 _NODES, _WEIGHTS, _SLOPES, _COEFFICIENTS = _gauss(16)
@@ -448,7 +448,9 @@ class ContinuousMenu:
         return np.union1d(self._kinks, self.contract._scan.coarse)
 
     def _quantity(self, eps: FloatArray) -> FloatArray:
-        quantity = self.contract._formula(eps)
+        quantity, scan = np.array(self.contract._formula(eps)), self.contract._scan
+        # A density that is infinite at hi may lift the formula there, behind the last node: a pool of no width.
+        np.minimum(quantity, scan.target[-1], out=quantity, where=eps > scan.nodes[-1])
         for start, stop, level in self.pools:
             # Not only inside: where the density jumps at an end, rounding must not let a type slip through.
             np.maximum(quantity, level, out=quantity, where=eps <= stop)
@@ -741,7 +743,8 @@ class ContinuousContract:
         falls with the quantity: one root.
         """
         nodes, target = self._scan.nodes, self._scan.target
-        above, below = target[first:stop] > guess, target[first:stop] < guess
+        above = target[first:stop] > (1 + _RISE) * guess
+        below = target[first:stop] < (1 - _RISE) * guess
         # The formula dips below the pool's quantity behind its start, and lies above it before its end.
         n_dip = int(np.argmax(above))
         n_hump = int(np.argmax(below[::-1]))

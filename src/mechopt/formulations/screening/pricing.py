@@ -245,6 +245,8 @@ def _bracket(at: Callable[[float], _Point], limit: float, name: str) -> tuple[_P
     while (high := at(price_of(trial))).excess > 0:
         if high.tiny:
             return high, high
+        if limit - high.price <= 4 * _EPS * limit:
+            return high, high._replace(price=limit, excess=-np.inf)
         low, start, trial = high, trial, 8 * trial
         if trial > _ENDLESS * unit:
             raise NotApplicable(

@@ -20,16 +20,7 @@ import numpy as np
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.pyomo.lagrange import bound
-from mechopt.solvers.pyomo.pairs import (
-    Pair,
-    as_disjunctions,
-    as_products,
-    as_sets,
-    derive_bounds,
-    fix_smaller,
-    loose,
-    settle,
-)
+from mechopt.solvers.pyomo.pairs import Pair, as_products, as_sets, fix_smaller, loose, settle
 from mechopt.solvers.pyomo.translate import Translation, unsupported
 from mechopt.solvers.solution import Status
 
@@ -234,8 +225,7 @@ class PyomoHighs(ThroughPyomo):
 class PyomoScip(ThroughPyomo):
     """SCIP: global answers to nonconvex, mixed-integer and equilibrium programs, by branch and bound.
 
-    Complementarity pairs whose two sides have finite bounds become disjunctions with a big constant from these
-    bounds; the others become special ordered sets, on which SCIP branches and which need no bound.
+    Complementarity pairs become special ordered sets, on which SCIP branches and which need no bounds.
     """
 
     name = "pyomo:scip"
@@ -257,28 +247,24 @@ class PyomoScip(ThroughPyomo):
     def run(self, translation: Translation, settings: Settings, limit: float | None) -> Outcome:
         """See `ThroughPyomo.run`."""
         clock = _Clock(limit, time.perf_counter())
-        # SCIP meets rows only to an absolute 1e-6 unless told otherwise.
-        accuracy = float(np.clip(1e-3 * settings.tolerance, 1e-9, 1e-6))
-        options: dict[str, Any] = {
-            "numerics/feastol": accuracy,
-            "numerics/dualfeastol": accuracy,
-            "limits/gap": 1e-2 * settings.tolerance,
-            "timing/clocktype": 2,
-        } | dict(settings.options)
         model = translation.model
-        pairs = _branchable(translation)
+        pairs = settle(translation)
         if translation.contradiction:
             return Outcome(Status.INFEASIBLE, "a complementarity pair of constants does not hold")
+        if pairs:
+            as_sets(translation, pairs)
 
         def go() -> Outcome:
-            return _call(_scip(), model, settings, clock.left(), options)
+            return _scip(model, settings, clock)
 
         outcome = _told_apart(go(), model, go)
         if outcome.status is Status.OPTIMAL and pairs and loose(pairs, 1e-1 * settings.tolerance):
             outcome = _tightened(outcome, pairs, go)
         if outcome.point and outcome.status is Status.OPTIMAL and translation.largest() > FAR_OUT:
             outcome.status, outcome.bound = Status.INACCURATE, None
-            outcome.reason += "; the point lies at SCIP's infinity: the program looks unbounded, bound its variables"
+            outcome.reason += (
+                "; the point lies at SCIP's infinity: the program looks unbounded, bound its variables"
+            )
         free = translation.unbounded_variables()
         if free and (outcome.status is Status.LIMIT or outcome.status is Status.FAILED):
             outcome.reason += (
@@ -292,24 +278,34 @@ FAR_OUT = 1e12
 """SCIP takes numbers beyond some such size for infinity, and what it says about them proves nothing."""
 
 
-def _scip() -> Any:
+def _scip(model: Any, settings: Settings, clock: _Clock) -> Outcome:
     from pyomo.contrib.solver.solvers.scip.scip_direct import ScipDirect
 
-    return ScipDirect()
+    options: dict[str, Any] = {
+        "limits/gap": 1e-2 * settings.tolerance,
+        "timing/clocktype": 2,
+    }
+    for accuracy in ACCURACIES:
+        # SCIP meets rows only to an absolute 1e-6 unless told otherwise.
+        asked = (
+            options
+            | {"numerics/feastol": accuracy, "numerics/dualfeastol": accuracy}
+            | dict(settings.options)
+        )
+        limit = clock.left()
+        if limit is not None and limit <= 0:
+            return Outcome(Status.LIMIT, "no time left")
+        try:
+            return _call(ScipDirect(), model, settings, limit, asked)
+        except Exception as error:
+            # Its linear solver gives up on some programs when so much is asked of it.
+            if "error in LP solver" not in str(error) or accuracy == ACCURACIES[-1]:
+                raise
+    raise AssertionError("unreachable")
 
 
-def _branchable(translation: Translation) -> list[Pair]:
-    """Write the pairs into the model in the way that suits each; return them."""
-    pairs = settle(translation)
-    if pairs:
-        derive_bounds(translation, pairs)
-        bounded = [pair for pair in pairs if all(side.ub is not None for side in pair)]
-        free = [pair for pair in pairs if any(side.ub is None for side in pair)]
-        if bounded:
-            as_disjunctions(translation, bounded)
-        if free:
-            as_sets(translation, free)
-    return pairs
+ACCURACIES = (1e-9, 1e-7)
+"""Feasibility tolerances, absolute; the second is for programs on which SCIP's linear solver fails at the first."""
 
 
 def _tightened(outcome: Outcome, pairs: list[Pair], again: Callable[[], Outcome]) -> Outcome:

@@ -62,7 +62,10 @@ class _Slopes:
         import pyomo.environ as pyo
 
         for variable, slope in gradient(expression):
-            self._entries[id(variable)] = (variable, self._entries.get(id(variable), (None, 0.0))[1] + weight * slope)
+            self._entries[id(variable)] = (
+                variable,
+                self._entries.get(id(variable), (None, 0.0))[1] + weight * slope,
+            )
         return float(pyo.value(expression))
 
     def values(self) -> Any:
@@ -95,5 +98,5 @@ def _restated(slopes: _Slopes, body: Any, convex: Any, weight: float) -> float:
 def _charge(variable: Any, slope: float) -> float:
     limit = variable.lb if slope > 0 else variable.ub
     if limit is None:
-        return -abs(slope) * max(abs(variable.value), 1.0)
+        return -abs(slope) * max(abs(float(variable.value)), 1.0)
     return slope * (float(limit) - float(variable.value))

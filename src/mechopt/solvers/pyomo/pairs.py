@@ -1,7 +1,9 @@
 """Complementarity pairs as constraints that solvers take.
 
-Only transformations that gave the enumerated optimum in every trial are here. Pyomo's ``mpec.standard_form`` and
-``mpec.nl`` are not: solvers returned wrong answers for them, called optimal.
+Only what gave the enumerated optimum in every trial is here. Pyomo's ``mpec.standard_form`` and ``mpec.nl`` are not:
+solvers returned wrong answers for them, called optimal. Nor are disjunctions with a big constant
+(``mpec.simple_disjunction`` and ``gdp.bigm``): right, but they need bounds that multipliers seldom have, leak through
+a binary that is zero only to a tolerance, and took SCIP five to twenty times as long as special ordered sets.
 """
 
 from __future__ import annotations
@@ -14,12 +16,9 @@ from mechopt.solvers.pyomo.translate import Translation
 Pair = tuple[Any, Any]
 """Two nonnegative Pyomo variables, one of which must be zero."""
 
-LARGE = 1e6
-"""Bounds beyond this make no big constant: a binary at the solver's tolerance would let the pair go."""
-
 
 def settle(translation: Translation) -> list[Pair]:
-    """Return the pairs of two variables; where one side is a number, bound the other side once and for all."""
+    """Return the pairs of two variables; where one side is a positive number, hold the other at zero."""
     open_pairs = []
     for _, _, a, b in translation.pairs:
         numbers = [side for side in (a, b) if isinstance(side, NUMBER)]
@@ -32,37 +31,8 @@ def settle(translation: Translation) -> list[Pair]:
     return open_pairs
 
 
-def derive_bounds(translation: Translation, open_pairs: list[Pair]) -> None:
-    """Give the sides of the pairs upper bounds that follow from the rows, where interval arithmetic finds some."""
-    from pyomo.common.errors import InfeasibleConstraintException
-    from pyomo.contrib.fbbt.fbbt import fbbt
-
-    model = translation.model
-    before = [(variable, variable.lb, variable.ub) for variable in model.x.values()]
-    try:
-        fbbt(model, max_iter=10)
-    except InfeasibleConstraintException:
-        pass  # the solver will find out, with its own tolerances
-    found = {id(side): side.ub for pair in open_pairs for side in pair}
-    for variable, low, high in before:  # bounds derived for other variables would only blur their meaning
-        variable.setlb(low)
-        variable.setub(high)
-        derived = found.get(id(variable))
-        if high is None and derived is not None and derived <= LARGE:
-            variable.setub(derived + 1e-3 * (1.0 + abs(derived)))
-
-
-def as_disjunctions(translation: Translation, pairs: list[Pair]) -> None:
-    """Either side zero, chosen by a binary and a constant from the bounds."""
-    import pyomo.environ as pyo
-
-    _declare(translation.model, pairs)
-    pyo.TransformationFactory("mpec.simple_disjunction").apply_to(translation.model)
-    pyo.TransformationFactory("gdp.bigm").apply_to(translation.model)
-
-
 def as_sets(translation: Translation, pairs: list[Pair]) -> None:
-    """At most one of the two is not zero: a special ordered set, on which a branch-and-bound solver branches."""
+    """Let at most one of the two be nonzero: special ordered sets, on which branch and bound branches."""
     import pyomo.environ as pyo
 
     translation.model.sets = pyo.SOSConstraint(
@@ -71,19 +41,15 @@ def as_sets(translation: Translation, pairs: list[Pair]) -> None:
 
 
 def as_products(translation: Translation, pairs: list[Pair]) -> None:
-    """``a b <= e``, with ``e`` in the parameter ``mpec_bound`` of the model."""
+    """Write ``a b <= e``, with ``e`` in the parameter ``mpec_bound`` of the model."""
     import pyomo.environ as pyo
-
-    _declare(translation.model, pairs)
-    pyo.TransformationFactory("mpec.simple_nonlinear").apply_to(translation.model)
-
-
-def _declare(model: Any, pairs: list[Pair]) -> None:
     from pyomo.mpec import ComplementarityList, complements
 
+    model = translation.model
     model.pairs = ComplementarityList()
     for a, b in pairs:
         model.pairs.add(complements(a >= 0, b >= 0))
+    pyo.TransformationFactory("mpec.simple_nonlinear").apply_to(model)
 
 
 def loose(pairs: list[Pair], tolerance: float) -> bool:

@@ -164,7 +164,7 @@ class Translation:
         if not variable.attributes["symmetric"] or variable.ndim != 2:
             return None
         row, column = position % variable.shape[0], position // variable.shape[0]
-        return column + row * variable.shape[0]
+        return int(column + row * variable.shape[0])
 
     def _register(self, variable: cp.Variable, entries: Sequence[Any]) -> None:
         self._offsets[variable.id] = len(self._columns)
