@@ -461,7 +461,7 @@ def test_realised_values_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("grid", ["paper", "right"])
-@pytest.mark.parametrize("name", ["uniform", "beta(2, 2)", "beta(.5, .5)", "two bumps"])
+@pytest.mark.parametrize("name", ["uniform", "beta(2, 2)", "beta(.5, .5)", "normal low"])
 def test_types_off_the_grid_take_the_next_higher_contract(name: str, grid: str) -> None:
     c = contract(EVERY[name])
     discrete = c.discretize(40, grid)

@@ -449,7 +449,7 @@ class ContinuousMenu:
 
     def _quantity(self, eps: FloatArray) -> FloatArray:
         quantity, scan = np.array(self.contract._formula(eps)), self.contract._scan
-        # A density that is infinite at hi may lift the formula there, behind the last node: a pool of no width.
+        # A density that is infinite at hi lifts the formula there, behind the last node: a pool of no width.
         np.minimum(quantity, scan.target[-1], out=quantity, where=eps > scan.nodes[-1])
         for start, stop, level in self.pools:
             # Not only inside: where the density jumps at an end, rounding must not let a type slip through.

@@ -21,8 +21,9 @@ search side by side, and only the running sums are kept apart.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,7 +47,7 @@ _NEGLIGIBLE = 1e-100
 _ENDLESS = 1e200
 # Every so many steps an interval is halved, which bounds the number of steps.
 _HALVING = 4
-# Types treated together: some arrays of this length fit in a processor's cache, and all temporaries in 100 MB.
+# Types treated together: a few arrays of this length fit in a processor's cache.
 _CHUNK = 2**17
 
 
@@ -82,9 +83,7 @@ class ExactMenu:
     regular: bool | BoolArray
 
 
-def solve_exact(
-    types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_cost: ArrayLike
-) -> ExactMenu:
+def solve_exact(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_cost: ArrayLike) -> ExactMenu:
     """Compute the optimal menu of the screening contract, or of a whole batch of contracts.
 
     The values of the arguments are taken as valid; the mechanism checks them.
@@ -160,7 +159,7 @@ def solve_exact(
         allocation = allocate(some_types, some_probs, gain, cost)
         part = menu_of(some_types, some_probs, gain, unit_cost[chunk], *allocation)
         parts.append(part)
-        pools.append(part.pools + [start, 0, 0])
+        pools.append(part.pools + np.array([start, 0, 0]))
     return ExactMenu(
         quantity=np.concatenate([part.quantity for part in parts]).reshape(*shape, n_types),
         payment=np.concatenate([part.payment for part in parts]).reshape(*shape, n_types),
@@ -186,8 +185,8 @@ def _batch_shape(types: FloatArray, probs: FloatArray, unit_cost: FloatArray) ->
         shape = np.broadcast_shapes(types.shape[:-1], probs.shape[:-1], unit_cost.shape)
     except ValueError:
         raise InvalidInput(
-            f"the leading axes of types {types.shape} and probs {probs.shape} (all but the last) and the axes "
-            f"of unit_cost {unit_cost.shape} must broadcast against each other"
+            f"the leading axes of types {types.shape} and probs {probs.shape} (all but the last) and the "
+            f"axes of unit_cost {unit_cost.shape} must broadcast against each other"
         ) from None
     if types.shape[-1] == 0:
         raise InvalidInput(f"types is empty (shape {types.shape}); give at least one privacy level")
@@ -335,17 +334,17 @@ def allocate(
     table = _Items(types, mass, cost, target, floor, gain)
     if not np.isfinite(target.max()):
         _limit(table, shape)
-    irregular = ~(target[:, 1:] <= target[:, :-1]).all(axis=1)
+    regular: BoolArray = np.all(target[:, 1:] <= target[:, :-1], axis=1)
     pools = np.empty((0, 3), dtype=np.intp)
-    if irregular.any():
+    if not regular.all():
         tangled = _tangled(target)
         target[tangled] = _iron(table.take(tangled), tangled.sum(axis=1))
-        rows = np.flatnonzero(irregular)
+        rows = np.flatnonzero(~regular)
         target[rows], pools = find_pools(target[rows])
         pools[:, 0] = rows[pools[:, 0]]
     if not shape:
-        return target[0], pools[:, 1:], not bool(irregular[0])
-    return target.reshape(*shape, n_types), _with_indices(pools, shape), ~irregular.reshape(shape)
+        return target[0], pools[:, 1:], bool(regular[0])
+    return target.reshape(*shape, n_types), _with_indices(pools, shape), regular.reshape(shape)
 
 
 def _rows(array: FloatArray, shape: tuple[int, ...]) -> FloatArray:
@@ -430,8 +429,9 @@ class _Items(NamedTuple):
     gain: ConcaveFunction
 
     def take(self, keep: BoolArray | IndexArray) -> _Items:
-        *arrays, floor, gain = self
-        return _Items(*(array[keep] for array in arrays), None if floor is None else floor[keep], gain)
+        floor = None if self.floor is None else self.floor[keep]
+        types, mass, cost, target = self.types[keep], self.mass[keep], self.cost[keep], self.target[keep]
+        return _Items(types, mass, cost, target, floor, self.gain)
 
     def net(self, quantity: FloatArray) -> FloatArray:
         """Net marginal gain D_k at the given quantities."""
@@ -453,7 +453,7 @@ class _Segments(NamedTuple):
     side: NDArray[np.int8]  # which end moved last: -1 low, 1 high, 0 both
 
     def take(self, keep: BoolArray) -> _Segments:
-        return _Segments(*(array[keep] for array in self))
+        return _Segments._make(array[keep] for array in self)
 
     def threshold(self, halve: bool) -> FloatArray:
         """Where to split: in the middle, or where the types together would have their optimum."""
@@ -479,20 +479,10 @@ class _Segments(NamedTuple):
         net_high = np.where(down, net, np.where(stuck_high, self.net_high / 2, self.net_high))
         net_low[~whole] = net_high[~whole] = np.nan
         side = np.where(whole, np.where(up, -1, 1), 0).astype(np.int8)
-        parts = _Segments(
-            *(
-                np.stack(pair, axis=1).ravel()
-                for pair in (
-                    (self.contract, self.contract),
-                    (more, self.length - more),
-                    (threshold, self.low),
-                    (self.high, threshold),
-                    (net_low, net_low),
-                    (net_high, net_high),
-                    (side, side),
-                )
-            )
-        )
+        first = _Segments(self.contract, more, threshold, self.high, net_low, net_high, side)
+        last = first._replace(length=self.length - more, low=self.low, high=threshold)
+        pairs: Iterable[tuple[Any, Any]] = zip(first, last, strict=True)
+        parts = _Segments._make(np.stack(pair, axis=1).ravel() for pair in pairs)
         return parts.take(parts.length > 0)
 
 
@@ -545,10 +535,8 @@ def _narrow(segments: _Segments, target: FloatArray) -> _Segments:
     )
 
 
-def _more_than(
-    items: _Items, threshold: FloatArray, segments: _Segments
-) -> tuple[IndexArray, FloatArray]:
-    """Number of types of each segment, its first ones, that get more than its threshold; and their net."""
+def _more_than(items: _Items, threshold: FloatArray, segments: _Segments) -> tuple[IndexArray, FloatArray]:
+    """Count the first types of each segment, those that get more than its threshold; and sum all nets."""
     each = np.repeat(threshold, segments.length)
     net = items.net(each)
     if items.floor is None:

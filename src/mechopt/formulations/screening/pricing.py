@@ -1,7 +1,8 @@
 r"""The screening contract with side constraints, by their prices.
 
-A side constraint :math:`a \cdot q \le b` that is linear in the quantities enters the demander's objective with
-a price :math:`\mu \ge 0`, as a change of costs :math:`B + \mu a`, and the exact algorithm solves what is left.
+A side constraint :math:`a \cdot q \le b` that is linear in the quantities enters the demander's objective
+with a price :math:`\mu \ge 0`, as a change of costs :math:`B + \mu a`, and the exact algorithm solves what is
+left.
 With the payments at their least (they are the cheapest that keep every type truthful):
 
 * an expected budget has :math:`a = B`, the virtual costs;
@@ -40,6 +41,10 @@ _EPS = float(np.finfo(np.float64).eps)
 _MET = 1e-14
 # Two menus on one tangent of the dual function, this close in relative terms: the same price for both.
 _SAME_VALUE = 1e-14
+# An amount of at least this share of the constraint's terms is left over for certain.
+_SLACK = 1e-9
+# Quantities this close (relatively) to their least are at it.
+_AT_LEAST = 1e-12
 # No price is looked for beyond this multiple of its unit.
 _ENDLESS = 1e60
 # A bound this much (relatively) beyond what can be reached counts as reachable.
@@ -111,8 +116,8 @@ def solve_priced(
     --------
     >>> from mechopt.formulations.functions import LogGain
     >>> menu, prices = solve_priced([1.0, 2.0], [0.5, 0.5], LogGain(weight=12, scale=1), 1.0, budget=4.75)
-    >>> menu.quantity.round(6).tolist(), round(float(menu.payment @ [0.5, 0.5]), 6), round(prices["budget"], 6)
-    ([5.0, 1.5], 4.75, 1.0)
+    >>> menu.quantity.round(6).tolist(), menu.payment.round(6).tolist(), round(prices["budget"], 6)
+    ([5.0, 1.5], [6.5, 3.0], 1.0)
     """
     types, probs = np.asarray(types, dtype=np.float64), np.asarray(probs, dtype=np.float64)
     if types.ndim != 1 or types.shape != probs.shape or types.size == 0:
@@ -137,9 +142,13 @@ def solve_priced(
     if not found.regular:
         quantity, pools = find_pools(quantity)
     menu = menu_of(types, probs, gain, unit_cost, quantity, pools, found.regular)
-    prices: dict[str, float | FloatArray] = {
-        side.name: side.sign * price if price else 0.0 for side, price in zip(sides, found.prices, strict=True)
-    }
+    prices: dict[str, float | FloatArray] = {}
+    for side, price in zip(sides, found.prices, strict=True):
+        terms = side.row * quantity
+        slack = side.bound - float(terms.sum())
+        # What is not used up has no price; a price is only rounding then.
+        is_slack = price == 0 or slack > _SLACK * (abs(side.bound) + float(np.abs(terms).sum()))
+        prices[side.name] = 0.0 if is_slack else side.sign * price
     if floor is not None and least is not None:
         for side, price in zip(sides, found.prices, strict=True):
             cost = cost + price * side.row
@@ -216,7 +225,7 @@ class _Problem:
 def _limit(cost: FloatArray, row: FloatArray) -> tuple[float, FloatArray]:
     """Price from which data of some first types cost nothing, inf if none; and those types as 0 or 1."""
     pays = np.cumsum(row)
-    falls = pays < 0
+    falls = pays < 0  # rows of budgets and caps are nowhere negative, and that of data is everywhere
     if not falls.any():
         return np.inf, np.zeros_like(cost)
     prices = np.full(cost.size, np.inf)
@@ -245,7 +254,7 @@ def _bracket(at: Callable[[float], _Point], limit: float, name: str) -> tuple[_P
     while (high := at(price_of(trial))).excess > 0:
         if high.tiny:
             return high, high
-        if limit - high.price <= 4 * _EPS * limit:
+        if high.price >= limit * (1 - 4 * _EPS):
             return high, high._replace(price=limit, excess=-np.inf)
         low, start, trial = high, trial, 8 * trial
         if trial > _ENDLESS * unit:
@@ -253,8 +262,7 @@ def _bracket(at: Callable[[float], _Point], limit: float, name: str) -> tuple[_P
                 f"{name} can be met, but only at an unlimited price: loosen it a little",
                 reason=f"the price of {name} has no finite value",
             )
-    weights = [low.excess, high.excess]
-    end = trial
+    weights, end, flat = [low.excess, high.excess], trial, False
     for step in range(400):
         if high.price - low.price <= 4 * _EPS * high.price or end - start <= 4 * _EPS * end or low.tiny:
             break
@@ -262,14 +270,18 @@ def _bracket(at: Callable[[float], _Point], limit: float, name: str) -> tuple[_P
             break
         if high.tiny:
             # Of all prices that meet the constraint the least is wanted: look whether a lower one does too.
-            trial = end - 1e-6 * (end - start)
-            if trial <= start or (point := at(price_of(trial))).excess > 0 and not point.tiny:
+            if end - start <= 1e-10 * end:
                 return high, high
+            trial = end - (0.5 if flat else 1e-3) * (end - start)
+            point = at(price_of(trial))
+            if point.excess > 0 and not (flat or point.tiny):
+                return high, high
+            flat = True
         else:
             trial = start + (end - start) / 2
             if np.isfinite(high.excess) and step % 4 == 3:
                 trial = trial_of(_crossing(low, high))
-            elif np.isfinite(high.excess) and step % 8 != 6:
+            elif np.isfinite(high.excess) and step % 8 != 6 and weights[0] > 0:
                 trial = start + (end - start) * weights[0] / (weights[0] - weights[1])
             margin = 2 * _EPS * end
             trial = min(max(trial, start + margin), end - margin)
@@ -325,9 +337,7 @@ def _check_bound(name: str, bound: float) -> float:
     return bound
 
 
-def _check_floor(
-    least: ArrayLike | None, n_types: int
-) -> tuple[FloatArray, FloatArray] | tuple[None, None]:
+def _check_floor(least: ArrayLike | None, n_types: int) -> tuple[FloatArray, FloatArray] | tuple[None, None]:
     """Least quantities with those of higher types passed on to the lower ones, and as given."""
     if least is None:
         return None, None
@@ -393,7 +403,7 @@ def _floor_prices(
     quantity: FloatArray,
     least: FloatArray,
 ) -> FloatArray:
-    """What one record more in each least quantity brings, <= 0.
+    """Price each least quantity: what one record more in it brings, <= 0.
 
     Types with one quantity are held up by the last of them whose own bound it is.
     """
@@ -402,7 +412,7 @@ def _floor_prices(
     stop = np.append(start[1:], quantity.size)
     for first, end in zip(start, stop, strict=True):
         run = slice(first, end)
-        binding = np.flatnonzero((least[run] == quantity[first]) & (least[run] > 0))
+        binding = np.flatnonzero((least[run] >= quantity[first] * (1 - _AT_LEAST)) & (least[run] > 0))
         if binding.size:
             net = probs[run] * types[run] * gain.derivative(types[run] * quantity[run]) - cost[run]
             prices[first + binding[-1]] = min(float(net.sum()), 0.0)

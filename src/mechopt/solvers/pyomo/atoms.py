@@ -1,11 +1,11 @@
 """Nonlinear atoms of CVXPY as Pyomo expressions, entry by entry.
 
-Each entry of the table takes the translation under way, the atom, and its arguments as object arrays of numbers and
-Pyomo expressions, and returns an object array of the atom's shape.
+Each entry of the table takes the translation under way, the atom, and its arguments as object arrays of
+numbers and Pyomo expressions, and returns an object array of the atom's shape.
 
-A constraint that is disciplined convex has each atom where its epigraph (or hypograph) may stand for it; the table
-uses that where the epigraph is linear, conic or better behaved than the function. Elsewhere only atoms without a
-kink are smooth enough to be written out; CVXPY's rules for nonlinear programs put the others in convex positions too.
+A constraint that is disciplined convex has each atom where its epigraph (or hypograph) may stand for it; the
+table uses that where the epigraph is linear, conic or better behaved than the function. Elsewhere only atoms
+without a kink are written out; CVXPY's rules for nonlinear programs put the others in convex positions too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Entries = Any
 """Object array of numbers and Pyomo expressions."""
 
 Rule = Callable[["Translation", Any, list[Entries], bool], Entries]
-"""``rule(translation, atom, arguments, convex)``; ``convex``: the atom stands in a disciplined convex place."""
+"""``rule(translation, atom, arguments, convex)``; ``convex``: it stands in a disciplined convex place."""
 
 NUMBER = (int, float, np.floating, np.integer)
 
@@ -46,7 +46,7 @@ def total(terms: Iterable[Any]) -> Any:
 
 
 def slices(atom: Any, argument: Entries) -> list[list[Any]]:
-    """What an axis atom reduces, one list an output entry, in C order of the output."""
+    """List what an axis atom reduces, one list an output entry, in C order of the output."""
     axis = getattr(atom, "axis", None)
     if axis is None:
         return [list(argument.ravel(order="F"))]
@@ -128,7 +128,7 @@ def _logistic(t: Translation, convex: bool, x: Any) -> Any:
 
 
 def _soft_maximum(t: Translation, entries: list[Any], convex: bool) -> Any:
-    """``log(sum(exp(entries)))``; as an epigraph every row is a sum of exponentials, which solvers see is convex."""
+    """``log(sum(exp(entries)))``; its epigraph is a sum of exponentials, which solvers see is convex."""
     if not convex:
         return _log(total(_exp(entry) for entry in entries))
     top = t.fresh()

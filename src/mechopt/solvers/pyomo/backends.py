@@ -305,11 +305,11 @@ def _scip(model: Any, settings: Settings, clock: _Clock) -> Outcome:
 
 
 ACCURACIES = (1e-9, 1e-7)
-"""Feasibility tolerances, absolute; the second is for programs on which SCIP's linear solver fails at the first."""
+"""Absolute feasibility tolerances; the second where SCIP's linear solver fails at the first."""
 
 
 def _tightened(outcome: Outcome, pairs: list[Pair], again: Callable[[], Outcome]) -> Outcome:
-    """Solve once more with the smaller side of each pair at zero; the bound stays that of the whole program."""
+    """Solve again with the smaller side of each pair at zero; the bound stays that of the whole program."""
     fix_smaller(pairs)
     exact = again()
     if exact.status is Status.OPTIMAL:
@@ -323,10 +323,10 @@ def _tightened(outcome: Outcome, pairs: list[Pair], again: Callable[[], Outcome]
 
 
 class PyomoPounce(ThroughPyomo):
-    """POUNCE through an AMPL file: an interior-point method for smooth programs, local where they are not convex.
+    """POUNCE through an AMPL file: interior points for smooth programs, local where they are not convex.
 
-    Complementarity pairs are relaxed to ``a b <= e`` with ``e`` going to zero; a last solve holds the smaller side
-    of each pair at zero.
+    Complementarity pairs are relaxed to ``a b <= e`` with ``e`` going to zero; a last solve holds the smaller
+    side of each pair at zero.
     """
 
     name = "pyomo:pounce"

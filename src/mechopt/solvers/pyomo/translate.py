@@ -1,8 +1,8 @@
 """The declared CVXPY expressions as a Pyomo model.
 
-Affine parts are read off as one sparse matrix an expression, however deep the tree below it is; nonlinear atoms
-become Pyomo expressions by the table in ``atoms.py`` and enter the matrix as further columns. The cost is that of
-the nonzeros.
+Affine parts are read off as one sparse matrix an expression, however deep the tree below it is; nonlinear
+atoms become Pyomo expressions by the table in ``atoms.py`` and enter the matrix as further columns. The cost is
+that of the nonzeros.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PLAIN = {"nonneg", "nonpos", "pos", "neg", "bounds", "boolean", "integer", "symm
 
 
 def unsupported(program: Program) -> tuple[str, ...]:
-    """What the translation has no words for: atoms, constraints and attributes of variables, by name."""
+    """Name what the translation has no words for: atoms, constraints and attributes of variables."""
     found: dict[str, None] = {}
     seen: set[int] = set()
     problem = program.problem
@@ -102,7 +102,7 @@ class Translation:
     pairs : list of (family, index, a, b)
         Complementarity pairs as nonnegative Pyomo variables (or the number 0).
     convex_bodies : dict of int to expression
-        By ``id`` of a row that is not convex as it is written: the convex function that is negative where it is.
+        By ``id`` of a row that is not convex as it is written: a convex function that is negative where it is.
     contradiction : bool
         Whether some row without variables is false.
     """
@@ -180,7 +180,7 @@ class Translation:
         if np.isfinite(high):
             variable.setub(high)
         if not np.isfinite(start):
-            # Golden-ratio offsets: starts that differ from each other, so that symmetry does not trap a local method.
+            # Golden-ratio offsets: starts that differ, so that symmetry does not trap a local method.
             start = 1.0 + 0.1 * ((0.6180339887 * len(self.model.x)) % 1.0)
             if start <= low or start >= high:
                 start = (
@@ -222,7 +222,7 @@ class Translation:
         return out
 
     def combine(self, constant: float, coefficients: Iterable[float], entries: Iterable[Any]) -> Any:
-        """``constant + sum(coefficients * entries)``: a number, a variable, or an expression linear where it can be."""
+        """``constant + sum(coefficients * entries)``: a number, a variable, or an expression."""
         from pyomo.core.expr.numeric_expr import LinearExpression
 
         linear: list[Any] = []
@@ -263,7 +263,7 @@ class Translation:
         return sp.csr_array((tensor.data, place), shape=(affine.size, width + 1))
 
     def _linearise(self, expression: Any, convex: bool) -> Any:
-        """Return the expression with each nonlinear atom replaced by a stand-in variable, which is a new column."""
+        """Return the expression with each nonlinear atom replaced by a stand-in, which is a new column."""
         if _is_linear(expression):
             return expression
         key = (id(expression), convex)
@@ -304,7 +304,7 @@ class Translation:
         return variable
 
     def positive(self, entry: Any, convex: bool) -> Any:
-        """Return the entry as one that its bounds keep from being negative, for functions that end at zero."""
+        """Return the entry as one that its bounds keep nonnegative, for functions that end at zero."""
         from pyomo.contrib.fbbt.expression_bounds_walker import ExpressionBoundsVisitor
 
         if isinstance(entry, NUMBER):
@@ -335,7 +335,8 @@ class Translation:
         if isinstance(body, NUMBER):
             self.contradiction |= not abs(float(body)) <= ROUNDING
             return None
-        # An equation, never the range 0 <= body <= 0: Pyomo's SCIP interface misreads ranges of bodies with constants.
+        # An equation, never the range 0 <= body <= 0: Pyomo's SCIP interface misreads ranges of bodies that
+        # have a constant, and SCIP then calls feasible programs infeasible.
         return self.model.rows.add((body, 0.0))
 
     # ---------------------------------------------------------------- constraints
@@ -405,7 +406,7 @@ class Translation:
         return found
 
     def duals(self, prices: Any) -> dict[int, Array]:
-        """Multipliers in CVXPY's sign by constraint id; ``prices`` maps rows to d objective / d right-hand side."""
+        """Multipliers in CVXPY's sign by constraint id, from d objective / d right-hand side by row."""
         sign = 1.0 if self.program.sense == "maximize" else -1.0
         return {
             key: np.asarray(
