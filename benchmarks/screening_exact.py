@@ -3,7 +3,7 @@
 A regular instance is compared with one vectorised evaluation of the closed form, eq. (42), on the same
 arrays, the two in turn: the ratio is what the checks, the payments and the value cost on top. Two irregular
 instances need ironing: two humps in the distribution of types (one large pool), and Dirichlet weights (many
-pools). Every menu is checked.
+pools). Every menu is checked. Last, a batch of many small contracts, next to one contract with as many types.
 
     python benchmarks/screening_exact.py [--json FILE] [--runs 7] [--largest 1000000]
 """
@@ -105,6 +105,37 @@ def measure(n_types: int, runs: int) -> dict[str, Any]:
     return row
 
 
+def measure_batch(n_contracts: int, n_types: int, runs: int) -> dict[str, Any]:
+    """Seconds for a batch of irregular contracts, and for one contract with as many types."""
+    rng = np.random.default_rng(0)
+    types = np.sort(rng.uniform(0.05, 1, (n_contracts, n_types)), axis=1) + 1e-3 * np.arange(1, n_types + 1)
+    probs = rng.dirichlet(np.full(n_types, 0.7), n_contracts) + 1e-3
+    probs /= probs.sum(axis=1, keepdims=True)
+    long = np.linspace(LO, HI, n_contracts * n_types + 1)[1:]
+    weights = dirichlet(long)
+
+    def batch() -> ExactMenu:
+        return solve_exact(types, probs, GAIN, COST)
+
+    (batch_time, batch_spread), (one_time, one_spread) = seconds(
+        runs, batch, lambda: solve_exact(long, weights, GAIN, COST)
+    )
+    menu = batch()
+    same = all(
+        np.array_equal(menu.quantity[i], solve_exact(types[i], probs[i], GAIN, COST).quantity)
+        for i in range(0, n_contracts, max(1, n_contracts // 100))
+    )
+    return {
+        "n_contracts": n_contracts,
+        "n_types": n_types,
+        "batch": batch_time,
+        "batch_spread": batch_spread,
+        "one_contract": one_time,
+        "one_contract_spread": one_spread,
+        "same_as_single": same,
+    }
+
+
 def main() -> None:
     """Measure, print a table, and write it where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -128,8 +159,13 @@ def main() -> None:
             f"{row['two_humps']:>10.2e} {row['dirichlet']:>10.2e}  {'yes' if optimal else 'NO'}",
             flush=True,
         )
+    batch = measure_batch(max(1, arguments.largest // 10), 20, arguments.runs)
+    print(
+        f"{batch['n_contracts']} contracts with {batch['n_types']} types: {batch['batch']:.2e}; as one: "
+        f"{batch['one_contract']:.2e}; same menus as one by one: {'yes' if batch['same_as_single'] else 'NO'}"
+    )
     if arguments.json:
-        record = {"versions": versions, "runs": arguments.runs, "rows": rows}
+        record = {"versions": versions, "runs": arguments.runs, "rows": rows, "batch": batch}
         arguments.json.write_text(json.dumps(record, indent=1))
 
 

@@ -84,9 +84,7 @@ def hand_written_loops(contract: mo.ScreeningContract) -> float:
         for j in range(n):
             if j != k:
                 constraints.append(payment[k] - cost * quantity[k] >= payment[j] - cost * quantity[j])
-    utility = sum(
-        WEIGHT * cp.log(1 + SCALE * contract.types[k] * quantity[k]) - payment[k] for k in range(n)
-    )
+    utility = sum(WEIGHT * cp.log(1 + SCALE * contract.types[k] * quantity[k]) - payment[k] for k in range(n))
     problem = cp.Problem(cp.Maximize(utility / money), constraints)
     return float(problem.solve(solver="CLARABEL", **ACCURACY)) * money / n
 

@@ -23,9 +23,14 @@ BOUNDS = ("budget", "payment_cap", "minimum_data")
 def batch_of(kind: str, n_types: int, shape: tuple[int, ...], seed: int = 0) -> dict[str, Any]:
     """Contracts with one gain: regular, irregular, and some whose types nobody wants to serve."""
     rng = np.random.default_rng(seed)
-    types = np.sort(rng.uniform(0.05, 1, (*shape, n_types)), axis=-1) + 1e-3 * np.arange(1, n_types + 1)
+    even = rng.uniform(size=(*shape, 1)) < 0.5
+    types = np.where(
+        even,
+        np.linspace(0.1, 1, n_types),
+        np.sort(rng.uniform(0.05, 1, (*shape, n_types)), axis=-1) + 1e-3 * np.arange(1, n_types + 1),
+    )
     probs = np.where(
-        rng.uniform(size=shape)[..., np.newaxis] < 0.5,
+        ~even,
         rng.dirichlet(np.full(n_types, 0.7), shape) + 1e-3,
         np.ones(n_types),
     )
@@ -127,9 +132,9 @@ def test_shapes_that_do_not_fit_are_refused(change: dict[str, Any], message: str
         solve_exact(**contract | change)
 
 
-def test_unbounded_contract_of_a_batch_is_named() -> None:
+def test_unbounded_contract_of_a_batch() -> None:
     gain = PiecewiseLinearGain([3.0, 1.5], [0.0, 1.0], scale=1.0)
-    with pytest.raises(Unbounded, match=r"type 0 .*contract 1, 2"):
+    with pytest.raises(Unbounded, match=r"type 0 \(1.0 nats, in a batch\)"):
         solve_exact([1.0, 2.0], [0.5, 0.5], gain, [[2.0, 3.0, 4.0], [3.0, 2.0, 1.0]])
 
 
@@ -295,7 +300,7 @@ def test_bounds_against_a_conic_solver(kind: str, names: tuple[str, ...]) -> Non
                 price = float(np.sum(answer.dual(name)))
                 assert prices[name] == pytest.approx(price, rel=1e-3, abs=1e-5 * size)
         audit = mo.ScreeningContract(**instance).audit({"quantity": menu.quantity, "payment": menu.payment})
-        assert audit.ic <= 1e-10
+        assert audit.ok(1e-10)
     assert solved or len(names) > 1
 
 

@@ -1,4 +1,4 @@
-"""Pyomo's backends: atoms against numeric values, programs against known optima, pairs against enumeration."""
+"""Pyomo's backends: atoms against values, programs against known optima, pairs against enumeration."""
 
 import itertools
 import logging
@@ -300,7 +300,7 @@ def test_prices_agree_with_clarabel_for_every_kind_of_row(route, maximize):
         x = program.variable("x", 3, scale=np.array([1.0, 10.0, 0.1]), bounds=[0, 50])
         worth = np.array([3.0, 2.0, 1.0]) @ x - 0.5 * cp.sum_squares(x - np.array([1.0, 5.0, 0.0]))
         program.maximize(worth) if maximize else program.minimize(-worth)
-        program.add("upper", x[0] + x[1] <= 8).add("lower", 0.5 <= x[2]).add("equal", x[0] - x[2] == 1)
+        program.add("upper", x[0] + x[1] <= 8).add("lower", x[2] >= 0.5).add("equal", x[0] - x[2] == 1)
         return program.add("cone", cp.constraints.NonNeg(x[1] - 5))
 
     ours, theirs = declare().solve(route), declare().solve("clarabel")
@@ -346,7 +346,7 @@ def test_integers_are_refused(route):
 
 
 def bilinear():
-    """Max xy - x/2 on x + 2y <= 4 in [0, 4]^2: inside, y = 2 - x/2, so 2x - x²/2 - x/2, x = 3/2, value 9/8."""
+    """Max xy - x/2 on x + 2y <= 4 in [0, 4]^2: y = 2 - x/2, so 2x - x²/2 - x/2, x = 3/2, value 9/8."""
     program = mo.Program("bilinear")
     x, y = program.variable("x", bounds=[0, 4]), program.variable("y", bounds=[0, 4])
     return program.maximize(cp.multiply(x, y) - 0.5 * x).add("line", x + 2 * y <= 4)
@@ -474,7 +474,7 @@ def either_or():
 
 
 def curved():
-    """Max x with 0 <= x perp 1 + y² - x >= 0 and y in [0, 2]: x = 1 + y² = 5, a pair with a nonconvex side."""
+    """Max x with 0 <= x perp 1 + y² - x >= 0 and y in [0, 2]: x = 1 + y² = 5, one side nonconvex."""
     program = mo.Program("curved")
     x, y = program.variable("x", nonneg=True), program.variable("y", bounds=[0, 2])
     return program.maximize(x).add("pair", mo.Complementarity(x, 1 + cp.square(y) - x)), 5.0
@@ -655,7 +655,7 @@ def test_pounce_stops_at_its_iteration_limit():
 
 @pytest.mark.parametrize("route", ["pyomo:highs", "pyomo:scip"])
 def test_a_keyboard_interrupt_gets_through(route):
-    """The solvers have handlers of their own, which end the solve; the interrupt must still reach the caller."""
+    """The solvers have handlers of their own, which end the solve; the interrupt must still get through."""
     code = (
         "from tests.solvers.test_pyomo import market_split\n"
         "program = market_split()\n"

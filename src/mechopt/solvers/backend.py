@@ -129,7 +129,7 @@ class Answer:
 
 
 class Backend(abc.ABC):
-    """A way to solve programs. Subclass it, and register the class in the entry-point group ``mechopt.backends``.
+    """A way to solve programs: subclass it, and register the class in the group ``mechopt.backends``.
 
     Class attributes are data that dispatch reads without importing the solver.
 
@@ -181,7 +181,7 @@ class Backend(abc.ABC):
             return ""
 
     def lacks(self, program: Program) -> tuple[str, ...]:
-        """What the program needs that this backend has not: names of capabilities; empty if it can solve it."""
+        """Names of what the program needs and this backend has not; empty if it can solve it."""
         needs = program.requires()
         missing = sorted(need.value for need in needs - self.capabilities)
         if Capability.MIP in needs and Capability.MIP in self.capabilities:

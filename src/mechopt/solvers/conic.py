@@ -1,6 +1,6 @@
 """Backends that CVXPY drives: Clarabel, SCS, OSQP, HiGHS, SciPy.
 
-Each asks its solver for more accuracy than the program's tolerance, and recomputes the dual objective from the
+Each asks its solver for more accuracy than the program asks for, and recomputes the dual objective from the
 solver's multipliers and the canonical data, so that the gap is ours and not the solver's word.
 """
 
@@ -45,7 +45,7 @@ STATUS = {
 
 @dataclass
 class Multipliers:
-    """Canonical data and multipliers: minimise ``x'Px/2 + q'x`` with ``b - Ax`` in a cone, ``y`` in its dual."""
+    """Canonical data and multipliers: min ``x'Px/2 + q'x`` with ``b - Ax`` in a cone, ``y`` in its dual."""
 
     quadratic: Any
     linear: Array
@@ -61,7 +61,7 @@ class Multipliers:
         Where the multipliers are exactly dual feasible this is the dual objective. Otherwise the residual
         ``r = Px + q + A'y`` is charged at the variable's bound, or without one at twice the variable's size,
         and one unit more where ``r`` is not small among its own terms: the result holds for every point in
-        that range. The answer must lie inside the range and not on its edge, or a ray would prove itself optimal.
+        that range. The answer must lie inside it and not on its edge, or a ray would prove itself optimal.
         """
         bound = self._bound_around(x, x)
         if self.quadratic is None or not self.quadratic.nnz:
@@ -169,7 +169,7 @@ class ThroughCvxpy(Backend):
         return str(status)
 
     def _bound(self, program: Program, raw: Any, data: dict[str, Any], inverse: list[Any]) -> float | None:
-        offset = inverse[-1][cps.OFFSET] if cps.OFFSET in inverse[-1] else 0.0
+        offset = inverse[-1].get(cps.OFFSET, 0.0)
         if Capability.MIP in program.requires():
             value = self.mip_bound(raw)
         else:
@@ -271,8 +271,23 @@ class SCS(ThroughCvxpy):
     distribution = "scs"
     licence = "MIT"
     known_options = frozenset(
-        "linear_solver use_indirect acceleration_lookback acceleration_interval adaptive_scale alpha eps "
-        "eps_abs eps_infeas eps_rel max_iters normalize rho_x scale time_limit_secs".split()
+        [
+            "acceleration_interval",
+            "acceleration_lookback",
+            "adaptive_scale",
+            "alpha",
+            "eps",
+            "eps_abs",
+            "eps_infeas",
+            "eps_rel",
+            "linear_solver",
+            "max_iters",
+            "normalize",
+            "rho_x",
+            "scale",
+            "time_limit_secs",
+            "use_indirect",
+        ]
     )
 
     def translate(self, settings: Settings) -> dict[str, Any]:
@@ -377,6 +392,8 @@ class Highs(ThroughCvxpy):
             "mip_rel_gap": 0.0,
             "mip_abs_gap": 0.0,
             "mip_feasibility_tolerance": accuracy,
+            # The default of 1e-7 bends the objective of quadratic programs.
+            "qp_regularization_value": 1e-10,
         }
         if settings.time_limit is not None:
             options["time_limit"] = float(settings.time_limit)

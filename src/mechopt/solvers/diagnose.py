@@ -78,7 +78,7 @@ def conflict(
 ) -> tuple[str, ...]:
     """Find a smallest set of families that cannot hold together, by leaving out one after the other.
 
-    Starts from the families that a certificate names, if there is one; solves one feasibility program a family.
+    Starts from the families that a certificate names, if there is one; solves one program a family.
     """
     if any(certify.excludes_itself(variable) for variable in program.cvxpy_variables().values()):
         return ()
@@ -175,9 +175,6 @@ def essential(program: Program, backend: str | None, tolerance: float | None) ->
         trial = program.copy(without=(family,))
         name = None if backend is None or choose_fails(trial, backend) else backend
         without = trial.solve(name, tolerance=tolerance, on_failure="return")
-        if without.status is Status.UNBOUNDED:
-            gain = np.inf
-        else:
-            gain = sign * (without.objective - base.objective)
+        gain = np.inf if without.status is Status.UNBOUNDED else sign * (without.objective - base.objective)
         rows.append(EssentialFamily(family, *counts[family], float(gain), str(without.status)))
     return Essential(base.objective, tuple(rows))

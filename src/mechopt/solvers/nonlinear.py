@@ -210,11 +210,9 @@ class SmoothForm:
     def _restate(self, program: Program) -> tuple[cp.Problem, dict[int, int]]:
         """Problem in inequalities and equalities only; id of each constraint's stand-in."""
         replaced, constraints = {}, []
-        for terms in program.families.values():
-            for term in terms:
-                if isinstance(term, cp.Constraint):
-                    constraints.append(_plain(term))
-                    replaced[term.id] = constraints[-1].id
+        for term in program.problem.constraints:
+            constraints.append(_plain(term))
+            replaced[term.id] = constraints[-1].id
         self._touch: list[tuple[cp.Variable, cp.Variable]] = []
         for hypograph in self._hypographs:
             t, x = cp.Variable(hypograph.shape), cp.Variable(hypograph.shape)
@@ -1107,8 +1105,9 @@ class SLSQP(Smooth):
         scaled = Scaled(form, deadline)
         options: dict[str, Any] = {
             "maxiter": 1000,
-            # The test is on the change of the objective, which is quadratic in the error of the point.
-            "ftol": max(1e-10 * settings.tolerance, 1e-16),
+            # The test is on the change of the objective, which is quadratic in the error of the point; below
+            # rounding error of the objective it would never be met.
+            "ftol": max(1e-10 * settings.tolerance, 4e-16 * (1.0 + abs(scaled.objective(scaled.x0)))),
             "disp": settings.verbose,
         } | dict(settings.options)
         equal = np.flatnonzero(form.cl == form.cu)

@@ -15,7 +15,7 @@ from cvxpy.problems.problem_form import ProblemForm
 from numpy.typing import NDArray
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings, choose
-from mechopt.solvers.certify import DOMAIN, check
+from mechopt.solvers.certify import DOMAIN, check, row_size
 from mechopt.solvers.errors import InvalidInput, MechanismError
 from mechopt.solvers.solution import Solution, Status
 from mechopt.solvers.terms import Complementarity, Hypograph, Term
@@ -104,6 +104,7 @@ class Program:
         self._exact: ExactRoute | None = None
         self._guard: Guard | None = None
         self._problem: cp.Problem | None = None
+        self._row_sizes: dict[int, Any] = {}
         self._needs: frozenset[Capability] | None = None
         self._born = time.perf_counter()
         self._build_seconds: float | None = None
@@ -236,7 +237,7 @@ class Program:
             owner = known.setdefault(id(constraint), f"{family}, argument {position}")
             if owner != f"{family}, argument {position}":
                 raise InvalidInput(
-                    f"argument {position} of family {family!r} is the same constraint object as in {owner!r}, "
+                    f"argument {position} of family {family!r} is the same object as in {owner!r}, "
                     "and its price would be lost between them; drop it there, or write it again"
                 )
         if self._guard is not None:
@@ -422,9 +423,10 @@ class Program:
 
     @property
     def problem(self) -> cp.Problem:
-        """The CVXPY problem that solvers see: scaled objective, all CVXPY constraints.
+        """The CVXPY problem that solvers see: scaled objective, all CVXPY constraints under their own ids.
 
-        Hypographs and complementarity pairs are not in it; backends that take them read them apart.
+        Rows whose terms are far from order one are divided by their size. Hypographs and complementarity
+        pairs are not in it; backends that take them read them apart.
         """
         if self._problem is None:
             expression = self._objective
@@ -432,10 +434,19 @@ class Program:
                 expression = expression / self.objective_scale
             objective = cp.Maximize(expression) if self._maximize else cp.Minimize(expression)
             constraints = [
-                t for terms in self._families.values() for t in terms if isinstance(t, cp.Constraint)
+                _in_units(term, self._row_size(term))
+                for terms in self._families.values()
+                for term in terms
+                if isinstance(term, cp.Constraint)
             ]
             self._problem = cp.Problem(objective, constraints)
         return self._problem
+
+    def _row_size(self, term: cp.Constraint) -> Any:
+        """What a constraint is divided by for solvers: 1, unless its terms are far from that."""
+        if term.id not in self._row_sizes:
+            self._row_sizes[term.id] = row_size(term)
+        return self._row_sizes[term.id]
 
     def physical(self, value: float) -> float:
         """Objective in physical units, from the scaled value of `problem`."""
@@ -451,7 +462,7 @@ class Program:
         Raises
         ------
         InvalidInput
-            If a family, or the objective, is neither disciplined convex nor disciplined nonlinear; it is named.
+            If a family, or the objective, is neither disciplined convex nor nonlinear; it is named.
         """
         if self._needs is None:
             self._needs = self._derive()
@@ -510,7 +521,7 @@ class Program:
         for where, part in parts:
             if not part.is_dnlp():
                 raise InvalidInput(
-                    f"{where} of {self.name!r} is neither disciplined convex nor disciplined nonlinear: {part}; "
+                    f"{where} of {self.name!r} is neither disciplined convex nor nonlinear: {part}; "
                     "rewrite it with CVXPY atoms whose curvature fits, or with smooth ones"
                 )
 
@@ -572,8 +583,8 @@ class Program:
         )
         if not any(source.variables() for source in self._sources()):
             raise InvalidInput(
-                f"neither the objective nor a family of {self.name!r} has a variable in it; declare some with "
-                "program.variable(...) and use them"
+                f"neither the objective nor a family of {self.name!r} has a variable in it; "
+                "declare some with program.variable(...) and use them"
             )
         unset = [parameter.name() for parameter in self._parameters() if parameter.value is None]
         if unset:
@@ -591,7 +602,7 @@ class Program:
         return deliver(self, solution, answer, settings, failure)
 
     def _ask(self, backend: Backend, settings: Settings) -> tuple[Answer, BaseException | None]:
-        """Call the backend; whatever its solver's binding throws, a Rust panic too, becomes a failed answer."""
+        """Call the backend; what its solver's binding throws, a Rust panic too, becomes a failed answer."""
         try:
             return backend.solve(self, settings), None
         except (MechanismError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -637,8 +648,10 @@ class Program:
             left, right = term.args
             if left.is_constant() and not right.is_constant():
                 sign = -sign
-        shape = term.shape
-        price = sign * self.objective_scale * np.asarray(multiplier, dtype=float).reshape(shape, order="F")
+        price = np.asarray(multiplier, dtype=float).reshape(term.shape, order="F")
+        price = sign * self.objective_scale * price
+        if not isinstance(term, Hypograph):
+            price = price / self._row_size(term)
         price = np.asarray(price + 0.0)  # no negative zeros; a sum of 0-d arrays is no array
         price.setflags(write=False)
         return price
@@ -665,6 +678,16 @@ class Program:
         needs = sorted(self.requires()) if self._inner else []
         lines.append(f"  needs {', '.join(needs) or 'nothing'}")
         return "\n".join(lines)
+
+
+def _in_units(term: cp.Constraint, size: Any) -> cp.Constraint:
+    """Return the constraint with its rows divided by ``size``, under the same id."""
+    if np.ndim(size) == 0 and size == 1.0:
+        return term
+    sides = [
+        argument / size if np.ndim(size) == 0 else cp.multiply(1 / size, argument) for argument in term.args
+    ]
+    return type(term)(*sides, constr_id=term.id)
 
 
 def solve(program: Program | Declarable, backend: str | None = None, **options: Any) -> Solution:

@@ -371,9 +371,8 @@ def _limit(table: _Items, shape: tuple[int, ...]) -> None:
         if np.any(limit[seeking] > _ENDLESS):
             row = rows[seeking[np.argmax(limit[seeking])]]
             k = int(np.argmax(np.isinf(table.target[row])))
-            index = ", ".join(str(i) for i in np.unravel_index(row, shape)) if shape else ""
             raise Unbounded(
-                f"the gain of type {k} ({table.types[row, k]} nats{index and f', contract {index}'}) grows "
+                f"the gain of type {k} ({table.types[row, k]} nats{', in a batch' if shape else ''}) grows "
                 "without end at least as fast as its cost: lower the slope of the gain at infinity, or raise "
                 "unit_cost"
             )

@@ -328,7 +328,8 @@ class ScreeningContract:
             favourite contract, found on the upper envelope of what contracts leave to each privacy level.
         """
         quantity, payment = self._read(menu)
-        scale = float(np.max(np.abs(payment)))
+        # On a market where nobody trades payments are rounding error, and no measure of anything.
+        scale = max(float(np.max(np.abs(payment))), 1e-3 * self.scales()[1])
         if self.n_types <= ALL_PAIRS_LIMIT:
             table = menus.utility_matrix(self.types, quantity, payment, self.unit_cost)
             return audit_choices(table, scale=scale)

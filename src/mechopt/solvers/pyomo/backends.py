@@ -278,12 +278,43 @@ FAR_OUT = 1e12
 """SCIP takes numbers beyond some such size for infinity, and what it says about them proves nothing."""
 
 
-def _scip(model: Any, settings: Settings, clock: _Clock) -> Outcome:
+class _Unlocked:
+    """A SCIP model whose ``optimize`` releases Python's lock.
+
+    Pyomo reads what SCIP prints in a thread of its own. While SCIP held the lock that thread never ran, and
+    once the pipe was full (its linear solver can warn thousands of times) both waited for ever.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def optimize(self) -> None:
+        self._model.optimizeNogil()
+
+
+@cache
+def _scip_class() -> Any:
     from pyomo.contrib.solver.solvers.scip.scip_direct import ScipDirect
 
+    class Scip(ScipDirect):  # type: ignore[misc]
+        def _create_solver_model(self, model: Any, config: Any) -> Any:
+            scip, *rest = super()._create_solver_model(model, config)
+            return _Unlocked(scip), *rest
+
+    return Scip
+
+
+def _scip(model: Any, settings: Settings, clock: _Clock) -> Outcome:
     options: dict[str, Any] = {
-        "limits/gap": 1e-2 * settings.tolerance,
+        "limits/gap": 1e-1 * settings.tolerance,
         "timing/clocktype": 2,
+        # Pyomo reads SCIP's output from a pipe by a thread that SCIP keeps from running: 64 kB of it would
+        # block both for ever, whatever the time limit. So even a talkative run prints no line a node.
+        "display/verblevel": 3 if settings.verbose else 0,
+        "display/freq": -1,
     }
     for accuracy in ACCURACIES:
         # SCIP meets rows only to an absolute 1e-6 unless told otherwise.
@@ -296,7 +327,7 @@ def _scip(model: Any, settings: Settings, clock: _Clock) -> Outcome:
         if limit is not None and limit <= 0:
             return Outcome(Status.LIMIT, "no time left")
         try:
-            return _call(ScipDirect(), model, settings, limit, asked)
+            return _call(_scip_class()(), model, settings, limit, asked)
         except Exception as error:
             # Its linear solver gives up on some programs when so much is asked of it.
             if "error in LP solver" not in str(error) or accuracy == ACCURACIES[-1]:

@@ -16,8 +16,9 @@ NEGLIGIBLE = 1e-12
 def bound(translation: Translation, prices: Any) -> float | None:
     """Bound that the model's objective cannot beat, or None where the point has no gradients.
 
-    The Lagrangian of a convex program lies above its tangent at the answer, whose least value over the variables'
-    bounds is taken. A variable without the bound that matters is held within its own size around its value.
+    The Lagrangian of a convex program lies above its tangent at the answer, whose least value over the
+    variables' bounds is taken. A variable without the bound that matters is held within its own size around
+    its value.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def gradient(expression: Any) -> list[tuple[Any, float]]:
 
 
 def _restated(slopes: _Slopes, body: Any, convex: Any, weight: float) -> float:
-    """Add a row through the convex function that says the same; both vanish together, with parallel gradients."""
+    """Add a row through the convex function that says the same: where both vanish, gradients are parallel."""
     ours = {id(v): slope for v, slope in gradient(convex)}
     size = sum(slope**2 for slope in ours.values())
     factor = sum(slope * ours.get(id(v), 0.0) for v, slope in gradient(body)) / size

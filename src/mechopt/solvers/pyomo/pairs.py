@@ -1,7 +1,7 @@
 """Complementarity pairs as constraints that solvers take.
 
-Only what gave the enumerated optimum in every trial is here. Pyomo's ``mpec.standard_form`` and ``mpec.nl`` are
-not: solvers returned wrong answers for them, called optimal. Nor are disjunctions with a big constant
+Only what gave the enumerated optimum in every trial is here. Pyomo's ``mpec.standard_form`` and ``mpec.nl``
+are not: solvers returned wrong answers for them, called optimal. Nor are disjunctions with a big constant
 (``mpec.simple_disjunction`` and ``gdp.bigm``): right, but they need bounds that multipliers seldom have, leak
 through a binary that is zero only to a tolerance, and took SCIP five to twenty times as long as ordered sets.
 """

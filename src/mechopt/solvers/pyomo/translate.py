@@ -1,8 +1,8 @@
 """The declared CVXPY expressions as a Pyomo model.
 
 Affine parts are read off as one sparse matrix an expression, however deep the tree below it is; nonlinear
-atoms become Pyomo expressions by the table in ``atoms.py`` and enter the matrix as further columns. The cost is
-that of the nonzeros.
+atoms become Pyomo expressions by the table in ``atoms.py`` and enter the matrix as further columns. The cost
+is that of the nonzeros.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Translation:
     pairs : list of (family, index, a, b)
         Complementarity pairs as nonnegative Pyomo variables (or the number 0).
     convex_bodies : dict of int to expression
-        By ``id`` of a row that is not convex as it is written: a convex function that is negative where it is.
+        By ``id`` of a row that is not convex as written: a convex function that is negative where it is.
     contradiction : bool
         Whether some row without variables is false.
     """
