@@ -367,6 +367,7 @@ def test_a_bound_holds_at_wrong_multipliers() -> None:
 def test_multipliers_are_recovered_from_the_point_alone() -> None:
     program = saving()
     solution = program.solve("slsqp")
+    program.set_values(solution)
     form = SmoothForm(program)  # starts at the answer, where only the declared variables matter
     x = form.x0
     error = form.kkt(x, recover_multipliers(form, x, 1e-6))

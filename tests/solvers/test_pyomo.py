@@ -587,6 +587,22 @@ def test_the_time_limit_keeps_the_incumbent(route):
     assert solution.residuals["halves"] <= 1e-6
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_long_run_of_scip_does_not_block_on_its_own_output(verbose):
+    """Pyomo's pipe holds 64 kB; the log of a screening contract without bounds is longer after a second."""
+    n = 30
+    share = np.linspace(0.01, 0.21, n)
+    program = mo.Program("contract")
+    q, g = program.variable("q", n), program.variable("g", n)
+    rent = g[:, None] - cp.multiply(share[:, None], q[:, None])
+    program.maximize(cp.sum(100 * cp.log(1 + 2 * cp.multiply(share, q)) - g) / n)
+    program.add("ir", g - cp.multiply(share, q) >= 0)
+    program.add("ic", rent @ np.ones((1, n)) >= np.ones((n, 1)) @ g[None, :] - share[:, None] @ q[None, :])
+    started = time.perf_counter()
+    program.solve("pyomo:scip", time_limit=3, on_failure="return", verbose=verbose)
+    assert time.perf_counter() - started < 10
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_time_limit_too_short_to_build_is_a_limit(route):
     program = mo.Program("short")
