@@ -1107,7 +1107,9 @@ class SLSQP(Smooth):
             "maxiter": 1000,
             # The test is on the change of the objective, which is quadratic in the error of the point; below
             # rounding error of the objective it would never be met.
-            "ftol": max(1e-10 * settings.tolerance, 4e-16 * (1.0 + abs(scaled.factor * form.objective(scaled.x0)))),
+            "ftol": max(
+                1e-10 * settings.tolerance, 4e-16 * (1.0 + abs(scaled.factor * form.objective(scaled.x0)))
+            ),
             "disp": settings.verbose,
         } | dict(settings.options)
         equal = np.flatnonzero(form.cl == form.cu)

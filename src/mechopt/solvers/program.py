@@ -13,6 +13,7 @@ import cvxpy as cp
 import numpy as np
 from cvxpy.problems.problem_form import ProblemForm
 from numpy.typing import NDArray
+from scipy.sparse.linalg import ArpackNoConvergence
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings, choose
 from mechopt.solvers.certify import DOMAIN, check, row_size
@@ -352,8 +353,7 @@ class Program:
 
     def used_variables(self) -> frozenset[int]:
         """Ids of the CVXPY variables that the objective or some family touches."""
-        sources: list[Any] = [self._objective, *(t for terms in self._families.values() for t in terms)]
-        return frozenset(variable.id for source in sources for variable in source.variables())
+        return frozenset(variable.id for source in self._sources() for variable in source.variables())
 
     def cvxpy_variables(self) -> dict[str, cp.Variable]:
         """Every CVXPY variable in the program by name, the user's own included; scaled units."""
@@ -485,7 +485,7 @@ class Program:
         finite = any(type(t).__name__ == "FiniteSet" for t in self.problem.constraints)  # booleans inside
         if finite or any(v.attributes["boolean"] or v.attributes["integer"] for v in variables):
             needs.add(Capability.MIP)
-        if not self.problem.is_dcp():
+        if not self._is_convex_by_rule():
             self._require_smooth()
             needs.add(Capability.NLP)
             return frozenset(needs)
@@ -500,6 +500,15 @@ class Program:
         elif quadratic:
             needs.add(Capability.SOC)
         return frozenset(needs)
+
+    def _is_convex_by_rule(self) -> bool:
+        try:
+            return bool(self.problem.is_dcp())
+        except ArpackNoConvergence as error:
+            raise InvalidInput(
+                f"whether a quadratic form of {self.name!r} is positive semidefinite could not be decided: its "
+                "smallest eigenvalues are too close to zero; if it is, say so with cvxpy.psd_wrap(matrix)"
+            ) from error
 
     def _require_smooth(self) -> None:
         wanted = cp.Maximize(self._objective) if self._maximize else cp.Minimize(self._objective)
@@ -581,7 +590,7 @@ class Program:
             verbose=verbose,
             options=options,
         )
-        if not any(source.variables() for source in self._sources()):
+        if not self.used_variables():
             raise InvalidInput(
                 f"neither the objective nor a family of {self.name!r} has a variable in it; "
                 "declare some with program.variable(...) and use them"
