@@ -238,7 +238,8 @@ class Program:
             owner = known.setdefault(id(constraint), f"{family}, argument {position}")
             if owner != f"{family}, argument {position}":
                 raise InvalidInput(
-                    f"argument {position} of family {family!r} is the same object as in {owner!r}, "
+                    f"argument {position} of family {family!r} is the same constraint object "
+                    f"as in {owner!r}, "
                     "and its price would be lost between them; drop it there, or write it again"
                 )
         if self._guard is not None:
@@ -506,8 +507,8 @@ class Program:
             return bool(self.problem.is_dcp())
         except ArpackNoConvergence as error:
             raise InvalidInput(
-                f"whether a quadratic form of {self.name!r} is positive semidefinite could not be decided: its "
-                "smallest eigenvalues are too close to zero; if it is, say so with cvxpy.psd_wrap(matrix)"
+                f"whether a quadratic form of {self.name!r} is positive semidefinite could not be decided: "
+                "its smallest eigenvalues are too close to zero; if it is, say so with cvxpy.psd_wrap(matrix)"
             ) from error
 
     def _require_smooth(self) -> None:
