@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-# Several test processes, each with as many linear-algebra threads as there are cores, wait for each other, and
+# Several test processes with as many linear-algebra threads each as there are cores wait for one another, and
 # dense solvers then overrun their time limits. This must be said before numpy is imported.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")

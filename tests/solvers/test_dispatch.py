@@ -101,8 +101,8 @@ def test_an_exact_algorithm_comes_first_while_the_program_is_as_declared() -> No
         def refuses(self, program: Program, changes: Any) -> tuple[str, ...]:
             return changes.added + changes.dropped + (("objective",) if changes.objective else ())
 
-        def __call__(self, program: Program, changes: Any, settings: Settings) -> dict[str, float]:
-            return {"x": 0.0}
+        def __call__(self, program: Program, changes: Any, settings: Settings) -> mo.ExactAnswer:
+            return mo.ExactAnswer({"x": 0.0})
 
     program = tiny().seal(Zero())
     assert program.solve().backend == "exact"

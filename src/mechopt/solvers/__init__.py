@@ -24,7 +24,7 @@ from mechopt.solvers.errors import (
     SolverFailure,
     Unbounded,
 )
-from mechopt.solvers.program import Changes, ExactRoute, Program, solve
+from mechopt.solvers.program import Changes, ExactAnswer, ExactRoute, Program, solve
 from mechopt.solvers.solution import Solution, Status
 from mechopt.solvers.terms import Complementarity, Hypograph
 
@@ -35,6 +35,7 @@ __all__ = [
     "Capability",
     "Changes",
     "Complementarity",
+    "ExactAnswer",
     "ExactRoute",
     "Hypograph",
     "Infeasible",

@@ -106,6 +106,8 @@ class Answer:
         Whether the algorithm itself is a proof of optimality, so that the objective is its own bound.
     no_duals : str
         Why there are no duals.
+    prices : dict of str to tuple of arrays
+        Shadow prices by family as `Solution.dual` defines them, where the route computes them itself.
     hypograph_dual : dict of int to array
         Price of each `Hypograph` by ``id``, in CVXPY's sign.
     conflict : tuple of str
@@ -123,6 +125,7 @@ class Answer:
     seconds: dict[str, float] = field(default_factory=dict)
     proved: bool = False
     no_duals: str = ""
+    prices: dict[str, tuple[NDArray[np.float64], ...]] = field(default_factory=dict)
     hypograph_dual: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     conflict: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)

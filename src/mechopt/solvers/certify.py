@@ -316,7 +316,7 @@ def check(program: Program, answer: Answer, settings: Settings, backend: Backend
         objective=objective,
         gap=gap,
         values=_values(program),
-        duals=program.prices(answer) if priced else {},
+        duals=program.prices(answer) | answer.prices if priced or answer.prices else {},
         no_duals=no_duals,
         residuals=residuals,
         violations=violations,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mechopt.solvers.backend import Answer, Backend, Settings
 from mechopt.solvers.errors import InvalidInput
@@ -13,6 +14,16 @@ from mechopt.solvers.solution import Status
 
 if TYPE_CHECKING:
     from mechopt.solvers.program import Program
+
+Array = NDArray[np.float64]
+
+
+def _prices(program: Program, family: str, price: Any) -> tuple[Array, ...]:
+    """One read-only array, of the shape of the family's only constraint."""
+    (term,) = program.families[family]
+    array = np.broadcast_to(np.asarray(price, dtype=float), term.shape).copy()
+    array.setflags(write=False)
+    return (array,)
 
 
 class Exact(Backend):
@@ -45,11 +56,14 @@ class Exact(Backend):
             raise InvalidInput(f"backend 'exact' has no options, got {', '.join(settings.options)}")
         assert program.exact is not None  # `lacks` has been asked
         started = time.perf_counter()
-        values = program.exact(program, program.changes(), settings)
-        answer = Answer(Status.OPTIMAL, "exact algorithm", no_duals="the exact algorithm computes no prices")
-        answer.primal = program.inner_values(values)
-        answer.proved = True
-        answer.seconds = {"compile": 0.0, "solve": time.perf_counter() - started}
+        found = program.exact(program, program.changes(), settings)
+        spent = {"compile": 0.0, "solve": time.perf_counter() - started}
+        if found.conflict:
+            return Answer(Status.INFEASIBLE, found.reason, conflict=found.conflict, seconds=spent)
+        answer = Answer(Status.OPTIMAL, found.reason, no_duals="the exact algorithm computes no prices")
+        answer.primal = program.inner_values(found.values)
+        answer.prices = {family: _prices(program, family, price) for family, price in found.prices.items()}
+        answer.proved, answer.seconds = True, spent
         if any(not np.all(np.isfinite(value)) for value in answer.primal.values()):
             answer.status = Status.FAILED
         return answer

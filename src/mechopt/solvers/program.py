@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
@@ -50,14 +50,36 @@ class Changes:
         return bool(self.added or self.dropped or self.objective)
 
 
+@dataclass(frozen=True)
+class ExactAnswer:
+    """What a mechanism's own algorithm says.
+
+    Attributes
+    ----------
+    values : mapping
+        Every variable of the program by name, in physical units.
+    prices : mapping
+        Shadow prices of the families that the algorithm prices, as `Solution.dual` defines them.
+    conflict : tuple of str
+        If there is no point: families that cannot hold together.
+    reason : str
+        What the algorithm has to say.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    prices: Mapping[str, Any] = field(default_factory=dict)
+    conflict: tuple[str, ...] = ()
+    reason: str = "exact algorithm"
+
+
 class ExactRoute(Protocol):
     """A mechanism's own algorithm, as the backend ``exact`` sees it."""
 
     def refuses(self, program: Program, changes: Changes) -> tuple[str, ...]:
         """Families (or ``"objective"``) that the algorithm cannot price; empty if it applies."""
 
-    def __call__(self, program: Program, changes: Changes, settings: Settings) -> Mapping[str, Any]:
-        """Return the value of every variable by name, in physical units."""
+    def __call__(self, program: Program, changes: Changes, settings: Settings) -> ExactAnswer:
+        """Solve the program with these changes, all of which it accepted."""
 
 
 Guard = Callable[["Program", str, Term | cp.Expression], None]

@@ -276,6 +276,7 @@ class ScreeningContract:
         rent = payment - self.unit_cost * self.types * quantity
         values = {"quantity": quantity, "payment": payment, "rent": rent}
         values["expected_payment"] = np.asarray(self.probs @ payment)
+        values["expected_quantity"] = np.asarray(self.probs @ quantity)
         values["expected_gain"] = np.asarray(self.probs @ self.gain(self.types * quantity))
         for value in values.values():
             value.setflags(write=False)

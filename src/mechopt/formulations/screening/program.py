@@ -26,10 +26,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mechopt.formulations.screening import exact
+from mechopt.formulations.functions import PiecewiseLinearGain
+from mechopt.formulations.screening import exact, pricing
 from mechopt.solvers.backend import Settings
-from mechopt.solvers.errors import InvalidInput
-from mechopt.solvers.program import Changes, Program
+from mechopt.solvers.errors import Infeasible, InvalidInput
+from mechopt.solvers.program import Changes, ExactAnswer, Program
 from mechopt.solvers.terms import Complementarity, Hypograph, Term
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def _declare_reduced(contract: ScreeningContract, program: Program, quantity: cp
 def _name_gain(
     contract: ScreeningContract, program: Program, quantity: cp.Expression, expected_payment: cp.Expression
 ) -> None:
+    program.define("expected_quantity", contract.probs @ quantity)
     gain = contract.gain.in_units_of(contract.scales()[0]).expression(cp.multiply(contract.types, quantity))
     expected_gain = program.define("expected_gain", contract.probs @ gain)
     program.maximize(expected_gain - expected_payment)
@@ -221,22 +223,80 @@ def _substitute(expression: cp.Expression, stand_in: dict[int, cp.Expression]) -
     return expression.copy(arguments)
 
 
+PRICED = {
+    "expected_payment": "budget",
+    "payment": "payment_cap",
+    "expected_quantity": "minimum_data",
+    "quantity": "minimum_quantity",
+}
+"""What the exact algorithm can price, by the name of the expression that is bounded."""
+
+
 class ExactContract:
-    """The exact algorithm, for a program that is as the contract declared it."""
+    """The exact algorithm, for the program as it was declared, and bounds that it knows how to price.
+
+    These are ``expected_payment <= b``, ``payment <= b``, ``expected_quantity >= b`` and ``quantity >= b``,
+    with ``b`` constant, each at most once, and together only for gains without kinks.
+    """
 
     def __init__(self, contract: ScreeningContract) -> None:
         self.contract = contract
 
     def refuses(self, program: Program, changes: Changes) -> tuple[str, ...]:
-        """Refuse whatever the contract did not declare: it prices nothing else."""
-        return (*changes.added, *changes.dropped, *(("objective",) if changes.objective else ()))
+        """Families, or ``"objective"``, that it cannot price."""
+        refused = [*changes.dropped, *(("objective",) if changes.objective else ())]
+        # Several prices at once are slow to find where the gain has kinks and quantities jump.
+        kinked = isinstance(self.contract.gain, PiecewiseLinearGain)
+        taken: dict[str, str] = {}
+        for family in changes.added:
+            kind = _bound_of(program, family)
+            if kind is None or kind[0] in taken or (taken and kinked):
+                refused.append(family)
+            else:
+                taken[kind[0]] = family
+        return tuple(refused)
 
-    def __call__(self, program: Program, changes: Changes, settings: Settings) -> dict[str, Any]:
-        """Values of the program's variables."""
-        menu = exact.solve_exact(
-            self.contract.types, self.contract.probs, self.contract.gain, self.contract.unit_cost
-        )
+    def __call__(self, program: Program, changes: Changes, settings: Settings) -> ExactAnswer:
+        """Solve: the base program directly, bounds by their prices."""
+        c = self.contract
+        parameters = (c.types, c.probs, c.gain, c.unit_cost)
+        bounds = {family: _bound_of(program, family) for family in changes.added}
+        families = {kind[0]: family for family, kind in bounds.items() if kind is not None}
+        prices: dict[str, Any] = {}
+        if not families:
+            menu = exact.solve_exact(*parameters)
+        else:
+            given = {kind[0]: kind[1] for kind in bounds.values() if kind is not None}
+            try:
+                menu, found = pricing.solve_priced(*parameters, **given)
+            except Infeasible as error:
+                named = tuple(families[kind] for kind in error.families if kind in families)
+                return ExactAnswer(conflict=named or tuple(bounds), reason=str(error))
+            # Payments fall with the type: a cap on all of them is one on the first.
+            prices = {
+                families[kind]: np.eye(1, c.n_types)[0] * price if kind == "payment_cap" else price
+                for kind, price in found.items()
+            }
         values = {"quantity": menu.quantity}
         if program.has_variable("payment"):
             values["payment"] = menu.payment
-        return values
+        return ExactAnswer(values, prices, reason="exact algorithm" + (", bounds priced" if prices else ""))
+
+
+def _bound_of(program: Program, family: str) -> tuple[str, Any] | None:
+    """Read a family as one of the bounds that can be priced: its kind and its value, or None."""
+    terms = program.families[family]
+    if len(terms) != 1 or type(terms[0]).__name__ != "Inequality":
+        return None
+    smaller, larger = terms[0].args
+    for name, kind in PRICED.items():
+        upper = kind in ("budget", "payment_cap")
+        bounded, bound = (smaller, larger) if upper else (larger, smaller)
+        if bounded is not program[name] or not bound.is_constant():
+            continue
+        value = np.asarray(bound.value, dtype=float)
+        vector = kind == "minimum_quantity" and value.shape == program[name].shape
+        if not (value.ndim == 0 or vector) or not np.all(np.isfinite(value) & (value >= 0)):
+            return None
+        return kind, value if vector else float(value)
+    return None
