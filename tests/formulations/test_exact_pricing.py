@@ -54,7 +54,7 @@ def test_several_bounds_together() -> None:
     exact, conic = program.solve("exact"), program.solve("clarabel")
     assert exact.objective == pytest.approx(conic.objective, rel=1e-8)
     assert float(exact.dual("budget")) == pytest.approx(float(conic.dual("budget")), rel=1e-4)
-    # The two highest types are both at the floor, and quantities fall: only the sum of their prices is unique.
+    # Both highest types are at the floor, and quantities fall: only the sum of their prices is unique.
     total, other = (float(np.sum(answer.dual("coverage"))) for answer in (exact, conic))
     assert total == pytest.approx(other, rel=1e-4)
     with pytest.raises(
