@@ -65,7 +65,7 @@ def show_backends(console: Console) -> None:
     """Print every backend with its capabilities, version, licence, and whether it can be used."""
     table = Table(pad_edge=False)
     for name in ("backend", "takes", "version", "licence", "here"):
-        table.add_column(name, no_wrap=name in ("backend", "version"))
+        table.add_column(name, no_wrap=name in ("backend", "version"), overflow="fold")
     for row in backends():
         takes = row["takes"]
         if row["without_integers"]:

@@ -173,7 +173,8 @@ class Term(_Table):
                     f"{where}: {len(self.weights)} weights for {self.name!r} of shape {value.shape}"
                 )
             value = np.array(self.weights) @ value
-        return self.coefficient * value
+        # A bound on the expression itself is one that exact algorithms may know how to price.
+        return value if self.coefficient == 1.0 else self.coefficient * value
 
 
 class LinearConstraint(_Table):
