@@ -191,8 +191,8 @@ def test_two_programs_share_nothing() -> None:
 
 # ---------------------------------------------------------------------------------------------- backends
 
-# How many random instances, and of how many types at most, each backend has to get right with a log gain; a third
-# of it with other gains. The criterion is the same for all.
+# How many random instances, and of how many types at most, each backend has to get right with a log gain; a
+# third of it with other gains. The criterion is the same for all.
 AMOUNTS: dict[str, tuple[int, int]] = {
     "exact": (200, 12),
     "clarabel": (200, 12),
