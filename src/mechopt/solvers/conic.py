@@ -6,6 +6,7 @@ solver's multipliers and the canonical data, so that the gap is ours and not the
 
 from __future__ import annotations
 
+import abc
 import io
 import time
 import warnings
@@ -96,13 +97,13 @@ class ThroughCvxpy(Backend):
     solver: ClassVar[str]
     known_options: ClassVar[frozenset[str]] = frozenset()
 
+    @abc.abstractmethod
     def translate(self, settings: Settings) -> dict[str, Any]:
         """Solver options for the neutral settings, the user's own on top."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def multipliers(self, raw: Any, data: dict[str, Any]) -> Multipliers | None:
         """Canonical multipliers out of the solver's raw result, or None."""
-        raise NotImplementedError
 
     def mip_bound(self, raw: Any) -> float | None:
         """Bound of a mixed-integer solve, in the canonical objective without its offset."""
@@ -180,9 +181,9 @@ class ThroughCvxpy(Backend):
         sign = -1.0 if program.sense == "maximize" else 1.0  # CVXPY minimises inside
         return program.physical(sign * (value + float(offset)))
 
+    @abc.abstractmethod
     def point(self, raw: Any) -> Array:
         """Canonical variables out of the raw result."""
-        raise NotImplementedError
 
     def _tell_apart(self, program: Program, settings: Settings) -> Status:
         """Infeasible or unbounded? Solve without the objective to know."""
