@@ -290,7 +290,7 @@ def large_socp(n: int = 200) -> mo.Program:
 LIMIT = 0.3
 """Seconds, too few for the market split."""
 
-GRACE = 10.0
+GRACE = 5.0
 """Seconds beyond the limit for compiling, one last iteration, and a busy machine."""
 
 HARD = {"market_split": market_split, "large_lp": large_lp, "large_socp": large_socp}

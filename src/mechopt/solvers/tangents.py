@@ -7,6 +7,8 @@ that all cones of a kind are dealt with at once.
 
 from __future__ import annotations
 
+import abc
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,7 @@ class Cuts:
         return sp.csr_matrix((self.weights.ravel(), self.index.ravel(), starts), shape=(count, entries))
 
 
-class Surface:
+class Surface(abc.ABC):
     """Cones of one kind, as rows of indices into the entries; knows their tangents.
 
     Subclasses are vectorised over the cones: no method loops over them.
@@ -61,9 +63,9 @@ class Surface:
         """Cuts that hold before anything is known."""
         return []
 
+    @abc.abstractmethod
     def separate(self, s: Array, tolerance: float) -> tuple[float, list[Cuts]]:
         """Worst relative violation at entries ``s``, shape (cones, width), and cuts where it is too much."""
-        raise NotImplementedError
 
     def separate_ray(self, s: Array, at: Array, tolerance: float) -> tuple[float, list[Cuts]]:
         """Do so for a direction: a cone's cuts pass through zero, and so treat both alike."""

@@ -81,7 +81,7 @@ def declare(contract: ScreeningContract, form: str = "reduced", *, force: bool =
         _declare_reduced(contract, program, quantity)
     else:
         _declare_menu(contract, program, quantity, form, money_scale)
-    guard = None if form in ("full", "local") else _refuse_rewards(form)
+    guard = None if form in ("full", "local") else _refuse_rewards(contract, form)
     return program.seal(exact=ExactContract(contract), guard=guard)
 
 
@@ -147,7 +147,7 @@ def _pick(columns: Any, n_columns: int, weights: Any = None) -> sp.csr_array:
     return sp.csr_array((values, (rows, columns)), shape=(len(columns), n_columns))
 
 
-def _refuse_rewards(form: str) -> Any:
+def _refuse_rewards(contract: ScreeningContract, form: str) -> Any:
     """Guard of the forms in which payments sit at their minimum: nothing may push them up.
 
     A constraint is safe if raising payments makes it harder to meet. Its slope in the payments is read off
@@ -158,7 +158,7 @@ def _refuse_rewards(form: str) -> Any:
         fresh = cp.Variable(program["payment"].shape)
         parts = _parts(term, program.sense)
         for part in parts:
-            slope = _payment_slope(program, part, fresh)
+            slope = _payment_slope(contract, program, part, fresh)
             if slope is None:
                 problem = "is not affine in the payments, so that its direction cannot be seen"
             elif np.any(slope < 0):
@@ -191,10 +191,11 @@ def _parts(term: Term | cp.Expression, sense: str) -> list[cp.Expression]:
     return [sign * argument for argument in term.args for sign in (1, -1)]
 
 
-def _payment_slope(program: Program, part: cp.Expression, fresh: cp.Variable) -> NDArray[np.float64] | None:
+def _payment_slope(
+    contract: ScreeningContract, program: Program, part: cp.Expression, fresh: cp.Variable
+) -> NDArray[np.float64] | None:
     """Differentiate an expression in the payments, all else fixed; None if it is not affine in them."""
     payment, probs_weighted, rent = (program[name] for name in ("payment", "expected_payment", "rent"))
-    contract = program.exact.contract  # type: ignore[union-attr]
     stand_in = {
         id(payment): fresh,
         id(rent): fresh,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import importlib.util
 import logging
 import re
@@ -50,13 +51,13 @@ class ThroughPyomo(Backend):
         """See `Backend.lacks`; names also the atoms that the translation does not know."""
         return super().lacks(program) or unsupported(program)
 
+    @abc.abstractmethod
     def option_names(self) -> frozenset[str]:
         """Options that the solver knows."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def run(self, translation: Translation, settings: Settings, limit: float | None) -> Outcome:
         """Solve the model; ``limit`` is what remains of the time limit."""
-        raise NotImplementedError
 
     def solve(self, program: Program, settings: Settings) -> Answer:
         """See `Backend.solve`."""
