@@ -8,7 +8,6 @@ that all cones of a kind are dealt with at once.
 from __future__ import annotations
 
 import abc
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
