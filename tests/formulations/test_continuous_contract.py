@@ -13,9 +13,9 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 import mechopt as mo
+from mechopt.formulations.menus import utility_matrix
 from mechopt.formulations.screening import closed_form as oracle
 from mechopt.formulations.screening.continuous import ContinuousMenu
-from mechopt.formulations.screening.menus import utility_matrix
 from mechopt.verification.audit import audit_choices
 
 LO, HI = 0.01, 0.21

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import mechopt as mo
+from mechopt.formulations import menus
 from mechopt.formulations.ledger import ledger
-from mechopt.formulations.screening import closed_form, exact, menus, model, program
+from mechopt.formulations.screening import closed_form, exact, model, program
 from mechopt.formulations.screening.claims import LEDGER
 from mechopt.formulations.screening.families import IRREGULAR, PAPER, REGULAR_LOOKING, Case, grid, random_case
 from mechopt.verification.claim import run_claim

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 import mechopt as mo
-from mechopt.formulations.screening import menus, model
-from mechopt.formulations.screening.program import FORMS, ic_pairs
+from mechopt.formulations import menus
+from mechopt.formulations.incentives import ic_pairs
+from mechopt.formulations.screening import model
+from mechopt.formulations.screening.program import FORMS
 from mechopt.solvers import certify
 from mechopt.solvers.backend import all_backends
 from tests.oracles import extensions

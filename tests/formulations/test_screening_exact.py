@@ -16,10 +16,10 @@ from mechopt.formulations.functions import (
     QuadraticGain,
     SaturatingGain,
 )
+from mechopt.formulations.menus import nearest_monotone, payments, rents, utility_matrix
 from mechopt.formulations.screening import closed_form as oracle
 from mechopt.formulations.screening.closed_form import closed_form
 from mechopt.formulations.screening.exact import allocate, solve_exact, virtual_costs
-from mechopt.formulations.screening.menus import nearest_monotone, payments, rents, utility_matrix
 from mechopt.solvers.errors import InvalidInput, NotApplicable, Unbounded
 from tests.oracles.screening import GAINS, pooled_reference, random_contract
 

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import quad
 from scipy.optimize import linprog
 
+from mechopt.formulations import menus
 from mechopt.formulations.functions import LogGain
-from mechopt.formulations.screening import menus
 from mechopt.formulations.screening.closed_form import (
     uniform_cutoff,
     uniform_payment,

@@ -15,7 +15,6 @@ function's Legendre series against F, which is bounded, and so need no density w
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,8 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
+from mechopt.formulations import checks, menus
 from mechopt.formulations.functions import ConcaveFunction, LogGain
-from mechopt.formulations.screening import exact, menus
+from mechopt.formulations.screening import exact
 from mechopt.formulations.screening.model import ScreeningContract
 from mechopt.solvers.errors import InvalidInput, NotApplicable, SolverFailure, Unbounded
 from mechopt.verification.audit import Audit, audit_choices
@@ -424,7 +424,7 @@ class ContinuousMenu:
             Indices refer to these types in increasing order.
         """
         contract = self.contract
-        eps = np.union1d(np.linspace(contract.lo, contract.hi, _whole(n, "n")), self._kinks)
+        eps = np.union1d(np.linspace(contract.lo, contract.hi, checks.count(n, "n")), self._kinks)
         payment = self.payment(eps)
         table = menus.utility_matrix(eps, self.quantity(eps), payment, contract.unit_cost)
         return audit_choices(table, scale=float(payment.max()) or None)
@@ -433,7 +433,7 @@ class ContinuousMenu:
         """Return a table of ``n`` evenly spaced types: ``eps``, ``quantity``, ``payment``, ``rent``."""
         import pandas as pd
 
-        eps = np.linspace(self.contract.lo, self.contract.hi, _whole(n, "n"))
+        eps = np.linspace(self.contract.lo, self.contract.hi, checks.count(n, "n"))
         columns = {"quantity": self.quantity(eps), "payment": self.payment(eps), "rent": self.rent(eps)}
         return pd.DataFrame({"eps": eps, **columns})
 
@@ -550,7 +550,7 @@ class ContinuousContract:
 
     def __post_init__(self) -> None:
         for name in ("lo", "hi", "unit_cost"):
-            object.__setattr__(self, name, _positive(getattr(self, name), name))
+            object.__setattr__(self, name, checks.positive(getattr(self, name), name))
         if not self.lo < self.hi:
             raise InvalidInput(f"hi = {self.hi:g} must be > lo = {self.lo:g}")
         if not isinstance(self.gain, ConcaveFunction):
@@ -907,7 +907,7 @@ class ContinuousContract:
         >>> contract.discretize(4, grid="paper").types.round(3).tolist()
         [0.01, 0.06, 0.11, 0.16]
         """
-        n_types = _whole(n_types, "n_types")
+        n_types = checks.count(n_types, "n_types")
         if grid not in get_args(Grid):
             raise InvalidInput(f"grid must be 'right' or 'paper', got {grid!r}")
         edges = np.linspace(self.lo, self.hi, n_types + 1)
@@ -1081,15 +1081,3 @@ def _envelope(quantity: FloatArray, payment: FloatArray, unit_cost: float) -> tu
         best.append(j)
         starts.append(start)
     return np.array(best, dtype=np.intp), np.array(starts)
-
-
-def _positive(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < np.inf:
-        raise InvalidInput(f"{name} must be a finite number > 0, got {value!r}")
-    return float(value)
-
-
-def _whole(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 1:
-        raise InvalidInput(f"{name} must be a whole number >= 1, got {value!r}")
-    return int(value)

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations.functions import ConcaveFunction
-from mechopt.formulations.screening.menus import rents
+from mechopt.formulations.menus import rents
 from mechopt.solvers.errors import InvalidInput, Unbounded
 
 __all__ = ["ExactMenu", "allocate", "find_pools", "menu_of", "solve_exact", "virtual_costs"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from mechopt.formulations import checks, menus
 from mechopt.formulations.functions import ConcaveFunction, LogGain
+from mechopt.formulations.incentives import check_form
 from mechopt.formulations.screening import closed_form as oracle
-from mechopt.formulations.screening import exact, menus
-from mechopt.formulations.screening.program import Form, check_form, declare
+from mechopt.formulations.screening import exact
+from mechopt.formulations.screening.program import FORMS, Form, declare
 from mechopt.solvers import certify
 from mechopt.solvers.backend import DEFAULT_TOLERANCE, Settings, get_backend
 from mechopt.solvers.errors import InvalidInput, Unbounded
@@ -79,13 +80,13 @@ class ScreeningContract:
     unit_cost: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "types", _check_types(self.types))
-        object.__setattr__(self, "probs", _check_probs(self.probs, self.types.size))
+        object.__setattr__(self, "types", checks.types(self.types, "types", "privacy level"))
+        object.__setattr__(self, "probs", checks.probabilities(self.probs, self.types.size, "probs"))
         if not isinstance(self.gain, ConcaveFunction):
             raise InvalidInput(
                 f"gain must be a ConcaveFunction such as mo.LogGain(weight=100, scale=2), got {self.gain!r}"
             )
-        object.__setattr__(self, "unit_cost", _check_positive(self.unit_cost, "unit_cost"))
+        object.__setattr__(self, "unit_cost", checks.positive(self.unit_cost, "unit_cost"))
 
     @classmethod
     def from_distribution(
@@ -224,7 +225,7 @@ class ScreeningContract:
                 raise InvalidInput(f"backend 'exact' has no options, got {', '.join(options)}")
             if on_failure not in get_args(OnFailure):
                 raise InvalidInput(f"on_failure must be 'raise' or 'return', got {on_failure!r}")
-            check_form(form)
+            check_form(form, FORMS)
             try:
                 return self._solve_exactly(tolerance)
             except Unbounded as error:
@@ -467,10 +468,10 @@ class ScreeningContract:
                 raise InvalidInput(
                     f"a menu needs {name!r}, one entry a type; got {type(menu).__name__}"
                 ) from None
-            array = _floats(value, name)
+            array = checks.vector(value, name)
             if array.shape != self.types.shape:
                 raise InvalidInput(f"{name} has {array.size} entries for {self.n_types} types")
-            _all_finite(array, name)
+            checks.all_finite(array, name)
             arrays.append(array)
         return arrays[0], arrays[-1]
 
@@ -502,71 +503,3 @@ def _remeasure(program: Program, values: Mapping[str, Array]) -> tuple[dict[str,
         if name in values and not program.has_variable(name):
             variable.save_value(np.asarray(values[name]))
     return certify.measure_families(program)
-
-
-def _check_types(types: ArrayLike) -> Array:
-    array = _floats(types, "types")
-    if array.size == 0:
-        raise InvalidInput("types is empty; give at least one privacy level > 0")
-    _all_finite(array, "types")
-    if np.any(array <= 0):
-        index = int(np.argmax(array <= 0))
-        raise InvalidInput(
-            f"types[{index}] = {array[index]:g} must be > 0: without privacy cost holders sell without end"
-        )
-    falls = np.diff(array) <= 0
-    if np.any(falls):
-        index = int(np.argmax(falls)) + 1
-        if array[index] == array[index - 1]:
-            raise InvalidInput(
-                f"types[{index}] = types[{index - 1}] = {array[index]:g}; merge equal types, add their probs"
-            )
-        raise InvalidInput(
-            f"types must be strictly increasing, but types[{index}] = {array[index]:g} follows "
-            f"{array[index - 1]:g}; sort them, and the probs with them"
-        )
-    return array
-
-
-def _check_probs(probs: ArrayLike | None, n_types: int) -> Array:
-    if probs is None:
-        array = np.full(n_types, 1.0 / n_types)
-        array.setflags(write=False)
-        return array
-    array = _floats(probs, "probs")
-    if array.size != n_types:
-        raise InvalidInput(f"probs has {array.size} entries for {n_types} types; give one for each type")
-    _all_finite(array, "probs")
-    if np.any(array < 0):
-        index = int(np.argmax(array < 0))
-        raise InvalidInput(f"probs[{index}] = {array[index]:g} is negative")
-    if np.any(array == 0):
-        index = int(np.argmax(array == 0))
-        raise InvalidInput(f"probs[{index}] is 0; drop or merge types of probability zero")
-    total = float(array.sum())
-    if abs(total - 1.0) > 1e-9:
-        raise InvalidInput(f"probs must sum to 1, but they sum to {total:.12g}; divide them by their sum")
-    return array
-
-
-def _check_positive(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < np.inf:
-        raise InvalidInput(f"{name} must be a finite number > 0, got {value!r}")
-    return float(value)
-
-
-def _floats(value: ArrayLike, name: str) -> Array:
-    try:
-        array = np.array(value, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{name} must be numbers, got {value!r}: {error}") from None
-    if array.ndim != 1:
-        raise InvalidInput(f"{name} must be one-dimensional, got shape {array.shape}")
-    array.setflags(write=False)
-    return array
-
-
-def _all_finite(array: Array, name: str) -> None:
-    if not np.all(np.isfinite(array)):
-        index = int(np.argmax(~np.isfinite(array)))
-        raise InvalidInput(f"{name}[{index}] is {array[index]}; every entry must be a finite number")

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import cvxpy as cp
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mechopt.formulations.functions import PiecewiseLinearGain
+from mechopt.formulations.incentives import check_form, check_full_size, declare_incentives
 from mechopt.formulations.screening import exact, pricing
 from mechopt.solvers.backend import Settings
 from mechopt.solvers.errors import Infeasible, InvalidInput
@@ -39,38 +39,12 @@ if TYPE_CHECKING:
 Form = Literal["full", "local", "local-monotone", "reduced"]
 FORMS: tuple[str, ...] = get_args(Form)
 
-FULL_FORM_LIMIT = 500
-"""Types above which the full form, with its K(K-1) rows, is only built when forced."""
-
-
-def ic_pairs(n_types: int) -> NDArray[np.intp]:
-    """Row by row, which pair the family ``ic`` of the full form is about.
-
-    Returns
-    -------
-    array, shape (n_types * (n_types - 1), 2)
-        Row ``i`` says that type ``[i, 0]`` does not gain by choosing the contract of type ``[i, 1]``.
-    """
-    agent, choice = np.nonzero(~np.eye(n_types, dtype=bool))
-    return np.column_stack([agent, choice])
-
-
-def check_form(form: str) -> None:
-    """Refuse an unknown form."""
-    if form not in FORMS:
-        raise InvalidInput(f"form must be one of {', '.join(map(repr, FORMS))}, got {form!r}")
-
 
 def declare(contract: ScreeningContract, form: str = "reduced", *, force: bool = False) -> Program:
     """Declare the contract's program; see `ScreeningContract.program`."""
-    check_form(form)
+    check_form(form, FORMS)
     n_types = contract.n_types
-    if form == "full" and n_types > FULL_FORM_LIMIT and not force:
-        raise InvalidInput(
-            f"form='full' with {n_types} types has {n_types * (n_types - 1)} incentive rows, and conic "
-            f"solvers lose accuracy beyond a few hundred types; use form='local' (equivalent) or 'reduced', "
-            "or pass force=True"
-        )
+    check_full_size(form, n_types, force=force)
     # In these units every type's first best is 1 inside; quantities themselves span orders of magnitude.
     data_scale, money_scale = contract.scales()
     # One type's share of the objective is of order one, however many types there are: with an expectation of
@@ -90,28 +64,10 @@ def _declare_menu(
 ) -> None:
     types, cost = contract.types, contract.unit_cost
     payment = program.variable("payment", contract.n_types, scale=money_scale)
-    rent = program.define("rent", payment - cp.multiply(cost * types, quantity))
+    program.define("rent", payment - cp.multiply(cost * types, quantity))
     expected = program.define("expected_payment", contract.probs @ payment)
     _name_gain(contract, program, quantity, expected)
-    if form == "full":
-        pairs = ic_pairs(contract.n_types)
-        temptation = _pick(pairs[:, 1], contract.n_types) @ payment - (
-            _pick(pairs[:, 1], contract.n_types, cost * types[pairs[:, 0]]) @ quantity
-        )
-        program.add("ic", temptation <= _pick(pairs[:, 0], contract.n_types) @ rent)
-        program.add("ir", rent >= 0)
-        return
-    if contract.n_types > 1:
-        lower, upper = slice(None, -1), slice(1, None)
-        program.add(
-            "ic_up", payment[upper] - cp.multiply(cost * types[lower], quantity[upper]) <= rent[lower]
-        )
-        if form == "local":
-            down = payment[lower] - cp.multiply(cost * types[upper], quantity[lower])
-            program.add("ic_down", down <= rent[upper])
-        else:
-            program.add("monotone", quantity[upper] <= quantity[lower])
-    program.add("ir", rent >= 0 if form == "local" else rent[-1:] >= 0)
+    declare_incentives(program, payment, quantity, cost * types, form)
 
 
 def _declare_reduced(contract: ScreeningContract, program: Program, quantity: cp.Expression) -> None:
@@ -138,13 +94,6 @@ def _name_gain(
     gain = contract.gain.in_units_of(contract.scales()[0]).expression(cp.multiply(contract.types, quantity))
     expected_gain = program.define("expected_gain", contract.probs @ gain)
     program.maximize(expected_gain - expected_payment)
-
-
-def _pick(columns: Any, n_columns: int, weights: Any = None) -> sp.csr_array:
-    """Sparse matrix whose row ``i`` picks entry ``columns[i]``, times ``weights[i]``."""
-    rows = np.arange(len(columns))
-    values = np.ones(len(columns)) if weights is None else weights
-    return sp.csr_array((values, (rows, columns)), shape=(len(columns), n_columns))
 
 
 def _refuse_rewards(contract: ScreeningContract, form: str) -> Any:

@@ -1,15 +1,9 @@
-"""Increasing concave functions of data: gains, and later accuracies and utilities.
-
-One vocabulary serves numbers and programs. Each function gives its value, its derivative and the inverse of
-its derivative on arrays, which the closed forms and the exact algorithms need, and a CVXPY expression, which
-the declared programs need.
-"""
+"""Gains from data: increasing and concave, each with its closed forms and its CVXPY expression."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,58 +11,19 @@ from typing import Any
 
 import cvxpy as cp
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mechopt.formulations.functions.base import (
+    ConcaveFunction,
+    FloatArray,
+    finite_tuple,
+    floats,
+    from_zero_to_inf,
+    set_positive,
+)
 from mechopt.solvers.errors import InvalidInput, MechanismWarning
 
-__all__ = [
-    "ConcaveFunction",
-    "LogGain",
-    "PiecewiseLinearGain",
-    "PowerGain",
-    "QuadraticGain",
-    "SaturatingGain",
-]
-
-FloatArray = NDArray[np.float64]
-
-
-class ConcaveFunction(ABC):
-    """A concave, non-decreasing function f of an amount x >= 0.
-
-    To add one, derive a frozen dataclass and write the four abstract methods and ``natural_scale``.
-    Everything is elementwise: the result has the shape of the argument. A negative ``x`` is outside the
-    domain, and what comes back for it has no meaning.
-    """
-
-    @property
-    @abstractmethod
-    def natural_scale(self) -> float:
-        """A typical magnitude of x, > 0: the amount over which f bends."""
-
-    @abstractmethod
-    def __call__(self, x: ArrayLike) -> FloatArray:
-        """Value f(x)."""
-
-    @abstractmethod
-    def derivative(self, x: ArrayLike) -> FloatArray:
-        """Slope f'(x) >= 0; the one from the right where f has a kink."""
-
-    @abstractmethod
-    def inverse_derivative(self, slope: ArrayLike) -> FloatArray:
-        """Amount x >= 0 that maximises f(x) - slope * x.
-
-        This is ``min {x >= 0 : f'(x) <= slope}``: the solution of f'(x) = slope if there is one, 0 where
-        f'(0) <= slope, and ``inf`` where no finite amount is best. Of several maximisers it is the smallest.
-        """
-
-    @abstractmethod
-    def expression(self, x: Any) -> Any:
-        """Concave CVXPY expression f(x) of an affine CVXPY expression ``x``, in the same shape."""
-
-    def in_units_of(self, size: float) -> ConcaveFunction:
-        """Return the same function, written for solvers that will see amounts of about this size."""
-        return self
+__all__ = ["LogGain", "PiecewiseLinearGain", "PowerGain", "QuadraticGain", "SaturatingGain"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +63,7 @@ class LogGain(ConcaveFunction):
     scale: float
 
     def __post_init__(self) -> None:
-        _set_positive(self, "weight", "scale")
+        set_positive(self, "weight", "scale")
 
     @property
     def natural_scale(self) -> float:
@@ -117,19 +72,19 @@ class LogGain(ConcaveFunction):
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """Value f(x)."""
-        return self.weight * np.log1p(self.scale * _floats(x))
+        return self.weight * np.log1p(self.scale * floats(x))
 
     def derivative(self, x: ArrayLike) -> FloatArray:
         """Slope, weight * scale / (1 + scale * x)."""
-        return self.weight / (_floats(x) + 1 / self.scale)
+        return self.weight / (floats(x) + 1 / self.scale)
 
     def inverse_derivative(self, slope: ArrayLike) -> FloatArray:
         """Maximiser of f(x) - slope * x: max(0, weight / slope - 1 / scale); ``inf`` if slope <= 0."""
-        slope = _floats(slope)
+        slope = floats(slope)
         with np.errstate(divide="ignore"):
             x = np.asarray(self.weight / slope)
         x -= 1 / self.scale
-        return _from_zero_to_inf(x, slope)
+        return from_zero_to_inf(x, slope)
 
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); exponential cone."""
@@ -172,7 +127,7 @@ class PowerGain(ConcaveFunction):
     exponent: float
 
     def __post_init__(self) -> None:
-        _set_positive(self, "weight", "scale", "exponent")
+        set_positive(self, "weight", "scale", "exponent")
         if self.exponent >= 1:
             raise InvalidInput(
                 f"PowerGain: exponent = {self.exponent} must lie strictly between 0 and 1, for the gain to "
@@ -186,20 +141,20 @@ class PowerGain(ConcaveFunction):
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """Value f(x)."""
-        return self.weight * (self.scale * _floats(x)) ** self.exponent
+        return self.weight * (self.scale * floats(x)) ** self.exponent
 
     def derivative(self, x: ArrayLike) -> FloatArray:
         """Slope, weight * exponent * scale * (scale * x) ** (exponent - 1); ``inf`` at 0."""
         with np.errstate(divide="ignore"):
-            return self._steepness * (self.scale * _floats(x)) ** (self.exponent - 1)
+            return self._steepness * (self.scale * floats(x)) ** (self.exponent - 1)
 
     def inverse_derivative(self, slope: ArrayLike) -> FloatArray:
         """Maximiser of f(x) - slope * x: (weight exponent scale / slope) ** (1 / (1 - exponent)) / scale."""
-        slope = _floats(slope)
+        slope = floats(slope)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             x = np.asarray((self._steepness / slope) ** (1 / (1 - self.exponent)))
         x /= self.scale
-        return _from_zero_to_inf(x, slope)
+        return from_zero_to_inf(x, slope)
 
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); power cone, or second-order cone for the square root."""
@@ -254,7 +209,7 @@ class SaturatingGain(ConcaveFunction):
     scale: float
 
     def __post_init__(self) -> None:
-        _set_positive(self, "weight", "scale")
+        set_positive(self, "weight", "scale")
 
     @property
     def natural_scale(self) -> float:
@@ -263,19 +218,19 @@ class SaturatingGain(ConcaveFunction):
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """Value f(x)."""
-        return -self.weight * np.expm1(-self.scale * _floats(x))
+        return -self.weight * np.expm1(-self.scale * floats(x))
 
     def derivative(self, x: ArrayLike) -> FloatArray:
         """Slope, weight * scale * exp(-scale * x)."""
-        return self.weight * self.scale * np.exp(-self.scale * _floats(x))
+        return self.weight * self.scale * np.exp(-self.scale * floats(x))
 
     def inverse_derivative(self, slope: ArrayLike) -> FloatArray:
         """Maximiser of f(x) - slope * x: log(weight scale / slope) / scale if >= 0; ``inf`` if slope <= 0."""
-        slope = _floats(slope)
+        slope = floats(slope)
         with np.errstate(divide="ignore", invalid="ignore"):
             x = np.asarray(np.log(self.weight * self.scale / slope))
         x /= self.scale
-        return _from_zero_to_inf(x, slope)
+        return from_zero_to_inf(x, slope)
 
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); exponential cone."""
@@ -320,7 +275,7 @@ class QuadraticGain(ConcaveFunction):
     scale: float
 
     def __post_init__(self) -> None:
-        _set_positive(self, "slope", "curvature", "scale")
+        set_positive(self, "slope", "curvature", "scale")
 
     @property
     def natural_scale(self) -> float:
@@ -334,19 +289,19 @@ class QuadraticGain(ConcaveFunction):
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """Value f(x)."""
-        z = np.minimum(self.scale * _floats(x), self.top)
+        z = np.minimum(self.scale * floats(x), self.top)
         # This product, not a difference of large squares: exact near 0.
         value: FloatArray = z * (self.slope - self.curvature / 2 * z)
         return value
 
     def derivative(self, x: ArrayLike) -> FloatArray:
         """Slope, scale * max(slope - curvature * scale * x, 0)."""
-        z = self.scale * _floats(x)
+        z = self.scale * floats(x)
         return self.scale * np.maximum(self.slope - self.curvature * z, 0.0)
 
     def inverse_derivative(self, slope: ArrayLike) -> FloatArray:
         """Maximiser of f(x) - slope * x; the top itself for slope = 0, ``inf`` for slope < 0."""
-        slope = _floats(slope)
+        slope = floats(slope)
         x = np.asarray((self.slope - slope / self.scale) / (self.curvature * self.scale))
         np.maximum(x, 0.0, out=x)
         x[slope < 0] = np.inf
@@ -400,9 +355,9 @@ class PiecewiseLinearGain(ConcaveFunction):
     scale: float
 
     def __post_init__(self) -> None:
-        _set_positive(self, "scale")
+        set_positive(self, "scale")
         for name in ("slopes", "intercepts"):
-            object.__setattr__(self, name, _finite_tuple("PiecewiseLinearGain", name, getattr(self, name)))
+            object.__setattr__(self, name, finite_tuple("PiecewiseLinearGain", name, getattr(self, name)))
         if len(self.slopes) != len(self.intercepts):
             raise InvalidInput(
                 f"PiecewiseLinearGain: intercepts has {len(self.intercepts)} entries and slopes "
@@ -436,7 +391,7 @@ class PiecewiseLinearGain(ConcaveFunction):
     def __call__(self, x: ArrayLike) -> FloatArray:
         """Value f(x)."""
         slopes, intercepts, kinks = self._envelope
-        z = self.scale * _floats(x)
+        z = self.scale * floats(x)
         piece = np.searchsorted(kinks, z, side="right")
         value: FloatArray = slopes[piece] * z + intercepts[piece]
         return value
@@ -444,7 +399,7 @@ class PiecewiseLinearGain(ConcaveFunction):
     def derivative(self, x: ArrayLike) -> FloatArray:
         """Slope f'(x); at a kink the one to its right."""
         slopes, _, kinks = self._envelope
-        piece = np.searchsorted(kinks, self.scale * _floats(x), side="right")
+        piece = np.searchsorted(kinks, self.scale * floats(x), side="right")
         value: FloatArray = self.scale * slopes[piece]
         return value
 
@@ -452,7 +407,7 @@ class PiecewiseLinearGain(ConcaveFunction):
         """Maximiser of f(x) - slope * x: 0, a kink, or ``inf``; of a whole piece its left end."""
         slopes, _, kinks = self._envelope
         maximisers = np.concatenate(([0.0], kinks, [np.inf])) / self.scale
-        steeper = np.searchsorted(-slopes, -_floats(slope) / self.scale, side="left")
+        steeper = np.searchsorted(-slopes, -floats(slope) / self.scale, side="left")
         value: FloatArray = maximisers[steeper]
         return value
 
@@ -478,43 +433,3 @@ class PiecewiseLinearGain(ConcaveFunction):
             lines.append((slope, intercept))
         slopes, intercepts = np.array(lines).T
         return slopes, intercepts, np.array(kinks)
-
-
-def _floats(x: ArrayLike) -> FloatArray:
-    return np.asarray(x, dtype=np.float64)
-
-
-def _from_zero_to_inf(x: NDArray[np.float64], slope: FloatArray) -> FloatArray:
-    """Clip ``x`` at 0 in place; infinite where the price ``slope`` is not positive."""
-    np.maximum(x, 0.0, out=x)
-    # The smallest price first: an array of a million prices is nearly always all positive.
-    if slope.size and not slope.min() > 0:
-        x[slope <= 0] = np.inf
-    return x[()]
-
-
-def _set_positive(record: object, *names: str) -> None:
-    """Turn the named fields of a frozen record into floats, all finite and > 0."""
-    kind = type(record).__name__
-    for name in names:
-        number = _real(kind, name, getattr(record, name))
-        if not number > 0:
-            raise InvalidInput(f"{kind}: {name} = {number} must be > 0; give a positive number")
-        object.__setattr__(record, name, number)
-
-
-def _finite_tuple(kind: str, name: str, values: Sequence[float]) -> tuple[float, ...]:
-    numbers = tuple(_real(kind, f"{name}[{i}]", value) for i, value in enumerate(values))
-    if not numbers:
-        raise InvalidInput(f"{kind}: {name} is empty; give at least one piece")
-    return numbers
-
-
-def _real(kind: str, name: str, value: object) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{kind}: {name} = {value!r} must be a real number") from error
-    if not math.isfinite(number):
-        raise InvalidInput(f"{kind}: {name} = {number} must be finite; give an ordinary number")
-    return number

@@ -1,0 +1,24 @@
+"""Functions of data that every wing shares: gains, accuracies, costs.
+
+One vocabulary serves numbers and programs. Each function gives its value, its derivative and the inverse of
+its derivative on arrays, which the closed forms and the exact algorithms need, and a CVXPY expression, which
+the declared programs need.
+"""
+
+from mechopt.formulations.functions.base import ConcaveFunction
+from mechopt.formulations.functions.gains import (
+    LogGain,
+    PiecewiseLinearGain,
+    PowerGain,
+    QuadraticGain,
+    SaturatingGain,
+)
+
+__all__ = [
+    "ConcaveFunction",
+    "LogGain",
+    "PiecewiseLinearGain",
+    "PowerGain",
+    "QuadraticGain",
+    "SaturatingGain",
+]
