@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -297,3 +299,14 @@ def test_solves_from_another_thread():
     worker.start()
     worker.join()
     assert found == [pytest.approx(9.0)]
+
+
+@pytest.mark.parametrize("name", ["highspy", "highs", "pyomo:highs"])
+def test_nothing_is_printed_unasked(name: str) -> None:
+    """From version 1.16 on, HiGHS prints a banner as the first instance of a process is made."""
+    code = (
+        "import mechopt as mo; p = mo.Program('silent'); x = p.variable('x', 2, nonneg=True)\n"
+        f"p.maximize(x[0] + 2 * x[1]); p.add('room', x[0] + x[1] <= 4); p.solve({name!r}); mo.backends()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

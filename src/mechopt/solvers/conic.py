@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.output import hush_highs
 from mechopt.solvers.solution import Status
 
 if TYPE_CHECKING:
@@ -414,6 +415,7 @@ class Highs(ThroughCvxpy):
 
     def translate(self, settings: Settings) -> dict[str, Any]:
         """See `ThroughCvxpy.translate`."""
+        hush_highs()
         accuracy = float(np.clip(1e-2 * settings.tolerance, 1e-10, 1e-7))
         options: dict[str, Any] = {
             "primal_feasibility_tolerance": accuracy,

@@ -30,6 +30,7 @@ from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.certify import DOMAIN
 from mechopt.solvers.conic import Multipliers
 from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.output import hush_highs
 from mechopt.solvers.solution import Status
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def load(form: Canonical, rows: Rows, options: Mapping[str, Any], *, integers: b
     """Return a `highspy.Highs` with the model and options in it."""
     import highspy
 
+    hush_highs()
     highs = highspy.Highs()
     highs.setOptionValue("output_flag", False)
     for name, value in options.items():

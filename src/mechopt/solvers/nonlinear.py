@@ -11,9 +11,7 @@ from __future__ import annotations
 import abc
 import inspect
 import math
-import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -36,6 +34,7 @@ from numpy.typing import NDArray
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.output import quiet
 from mechopt.solvers.solution import Status
 from mechopt.solvers.terms import Hypograph
 
@@ -694,24 +693,6 @@ class Watched:
             yield
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Send what compiled code prints to nowhere: Python's own redirection does not reach it."""
-    streams = (sys.stdout, 1), (sys.stderr, 2)
-    for stream, _ in streams:
-        stream.flush()
-    saved, nowhere = [os.dup(number) for _, number in streams], os.open(os.devnull, os.O_WRONLY)
-    try:
-        for _, number in streams:
-            os.dup2(nowhere, number)
-        yield
-    finally:
-        for (_, number), copy in zip(streams, saved, strict=True):
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(nowhere)
 
 
 class Smooth(Backend):

@@ -20,6 +20,7 @@ import numpy as np
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.output import hush_highs
 from mechopt.solvers.pyomo.lagrange import bound
 from mechopt.solvers.pyomo.pairs import Pair, as_products, as_sets, fix_smaller, loose, settle
 from mechopt.solvers.pyomo.translate import Translation, unsupported
@@ -201,6 +202,7 @@ class PyomoHighs(ThroughPyomo):
         """See `ThroughPyomo.run`."""
         from pyomo.contrib.solver.solvers.highs import Highs
 
+        hush_highs()
         accuracy = float(np.clip(1e-2 * settings.tolerance, 1e-10, 1e-7))
         options: dict[str, Any] = {
             "primal_feasibility_tolerance": accuracy,
