@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 
 from mechopt.formulations.functions import (
     ConcaveFunction,
+    ConvexCost,
     LogGain,
     PiecewiseLinearGain,
     PowerGain,
@@ -115,3 +116,52 @@ def pooled_reference(
         probs[k] * (float(gain(types[k] * q[k])) - unit_cost * types[k] * q[k] - rent[k]) for k in range(n)
     )
     return q, float(value)
+
+
+def minmax_quantities_with_curve(
+    types: NDArray[np.float64],
+    probs: NDArray[np.float64],
+    gain: ConcaveFunction,
+    unit_cost: float,
+    curve: ConvexCost,
+) -> NDArray[np.float64]:
+    """Optimal quantities for costs c δ h(q), by the min-max formula in y = h(q)."""
+    n = len(types)
+    earlier = np.concatenate(([0.0], np.cumsum(probs)[:-1]))
+    cost = unit_cost * (probs * types + earlier * np.diff(types, prepend=types[0]))
+
+    def root(i: int, j: int) -> float:
+        block = slice(i, j + 1)
+
+        def net(log_y: float) -> float:
+            q, slope = curve.inverse(np.exp(log_y)), curve.inverse_slope(np.exp(log_y))
+            gained = float((probs[block] * types[block]) @ gain.derivative(types[block] * q) * slope)
+            return np.log(max(gained, 1e-290)) - np.log(cost[block].sum())
+
+        low, high = -60.0, 60.0
+        if net(low) <= 0:
+            return 0.0
+        return float(np.exp(brentq(net, low, high, xtol=1e-14, rtol=1e-15, maxiter=1000)))
+
+    table = {(i, j): root(i, j) for i in range(n) for j in range(i, n)}
+    return curve.inverse(
+        np.array([max(min(table[i, j] for i in range(k + 1)) for j in range(k, n)) for k in range(n)])
+    )
+
+
+def pooled_reference_with_curve(
+    types: NDArray[np.float64],
+    probs: NDArray[np.float64],
+    gain: ConcaveFunction,
+    unit_cost: float,
+    curve: ConvexCost,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Optimal quantities, payments and value for costs c δ h(q), payments by their recursion."""
+    q = minmax_quantities_with_curve(types, probs, gain, unit_cost, curve)
+    payment, value, rent = np.empty_like(q), 0.0, 0.0
+    for k in reversed(range(len(q))):
+        burden = float(curve(q[k]))
+        payment[k] = unit_cost * types[k] * burden + rent
+        value += probs[k] * (float(gain(types[k] * q[k])) - payment[k])
+        rent += unit_cost * (types[k] - types[k - 1]) * burden
+    return q, payment, value

@@ -5,7 +5,17 @@ its derivative on arrays, which the closed forms and the exact algorithms need, 
 the declared programs need.
 """
 
+from mechopt.formulations.functions.accuracies import (
+    AccuracyFunction,
+    GeneralizationBound,
+    PowerLawAccuracy,
+    SqrtAccuracy,
+    TabulatedAccuracy,
+    UserAccuracy,
+)
 from mechopt.formulations.functions.base import ConcaveFunction
+from mechopt.formulations.functions.costs import ConvexCost, PowerCost, QuadraticCost
+from mechopt.formulations.functions.custom import AtomGain, EvaluatedGain
 from mechopt.formulations.functions.gains import (
     LogGain,
     PiecewiseLinearGain,
@@ -15,10 +25,21 @@ from mechopt.formulations.functions.gains import (
 )
 
 __all__ = [
+    "AccuracyFunction",
+    "AtomGain",
     "ConcaveFunction",
+    "ConvexCost",
+    "EvaluatedGain",
+    "GeneralizationBound",
     "LogGain",
     "PiecewiseLinearGain",
+    "PowerCost",
     "PowerGain",
+    "PowerLawAccuracy",
+    "QuadraticCost",
     "QuadraticGain",
     "SaturatingGain",
+    "SqrtAccuracy",
+    "TabulatedAccuracy",
+    "UserAccuracy",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,18 +19,67 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 
-class ConcaveFunction(ABC):
+class DeclaredFunction(ABC):
+    """A function of data that a program can hold: as a CVXPY expression, or evaluated if it has none."""
+
+    @property
+    @abstractmethod
+    def natural_scale(self) -> float:
+        """A typical magnitude of x, > 0: the amount over which f bends."""
+
+    @abstractmethod
+    def expression(self, x: Any) -> Any:
+        """Concave CVXPY expression f(x) of an affine CVXPY expression ``x``, in the same shape."""
+
+    @property
+    def has_expression(self) -> bool:
+        """Whether CVXPY can express the function; if not, ``declare`` has it evaluated."""
+        return True
+
+    @property
+    @abstractmethod
+    def _evaluated(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+        """The concave function of the program and its derivative, for backends that evaluate them."""
+
+    def declare(self, program: Program, name: str, x: Any, *, scale: Any = 1.0) -> Any:
+        """Return f(x) for use in a program wherever a larger f(x) is what the program wants.
+
+        Parameters
+        ----------
+        program : Program
+            Gets more variables and families only if CVXPY cannot express the function: a variable ``name``
+            and a family ``f"{name}_hypograph"`` that holds it below f, for backends that list ``ORACLE``;
+            or if it cannot see that f(x) is concave: a variable and a family ``f"{name}_amount"`` below x.
+        name : str
+            Of that variable.
+        x : CVXPY expression
+            Amounts; concave, and affine as a rule.
+        scale : float or array
+            Typical size of f(x).
+
+        Returns
+        -------
+        CVXPY expression, shape of ``x``
+        """
+        # CVXPY may not see that a non-decreasing function of a concave amount is concave.
+        if not x.is_affine() and not (self.has_expression and self.expression(x).is_concave()):
+            amount = program.variable(f"{name}_amount", x.shape, scale=self.natural_scale)
+            program.add(f"{name}_amount", amount <= x)
+            x = amount
+        if self.has_expression:
+            return self.expression(x)
+        value = program.variable(name, x.shape, scale=scale)
+        program.add(f"{name}_hypograph", Hypograph(value, self._evaluated, x))
+        return value
+
+
+class ConcaveFunction(DeclaredFunction):
     """A concave, non-decreasing function f of an amount x >= 0.
 
     To add one, derive a frozen dataclass and write the four abstract methods and ``natural_scale``.
     Everything is elementwise: the result has the shape of the argument. A negative ``x`` is outside the
     domain, and what comes back for it has no meaning.
     """
-
-    @property
-    @abstractmethod
-    def natural_scale(self) -> float:
-        """A typical magnitude of x, > 0: the amount over which f bends."""
 
     @abstractmethod
     def __call__(self, x: ArrayLike) -> FloatArray:
@@ -48,43 +97,9 @@ class ConcaveFunction(ABC):
         f'(0) <= slope, and ``inf`` where no finite amount is best. Of several maximisers it is the smallest.
         """
 
-    @abstractmethod
-    def expression(self, x: Any) -> Any:
-        """Concave CVXPY expression f(x) of an affine CVXPY expression ``x``, in the same shape."""
-
     @property
-    def has_expression(self) -> bool:
-        """Whether CVXPY can express the function; if not, ``declare`` has it evaluated."""
-        return True
-
-    def declare(self, program: Program, name: str, x: Any, *, scale: Any = 1.0) -> Any:
-        """Return f(x) for use in a program wherever a larger f(x) is what the program wants.
-
-        Parameters
-        ----------
-        program : Program
-            Gets more variables and families only if CVXPY cannot express the function: a variable ``name``
-            and a family ``f"{name}_hypograph"`` that holds it below f, for backends that list ``ORACLE``.
-        name : str
-            Of that variable.
-        x : CVXPY expression
-            Amounts; concave, and affine as a rule.
-        scale : float or array
-            Typical size of f(x).
-
-        Returns
-        -------
-        CVXPY expression, shape of ``x``
-        """
-        if self.has_expression:
-            return self.expression(x)
-        value = program.variable(name, x.shape, scale=scale)
-        if not x.is_affine():
-            amount = program.variable(f"{name}_amount", x.shape, scale=self.natural_scale)
-            program.add(f"{name}_amount", amount <= x)
-            x = amount
-        program.add(f"{name}_hypograph", Hypograph(value, self, x))
-        return value
+    def _evaluated(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+        return self, self.derivative
 
     def in_units_of(self, size: float) -> ConcaveFunction:
         """Return the same function, written for solvers that will see amounts of about this size."""

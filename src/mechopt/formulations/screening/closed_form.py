@@ -17,8 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations.functions import (
     ConcaveFunction,
+    ConvexCost,
     LogGain,
+    PowerCost,
     PowerGain,
+    QuadraticCost,
     QuadraticGain,
     SaturatingGain,
 )
@@ -94,11 +97,25 @@ class ClosedForm:
         return self
 
 
-def closed_form(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_cost: float) -> ClosedForm:
+def closed_form(
+    types: ArrayLike,
+    probs: ArrayLike,
+    gain: ConcaveFunction,
+    unit_cost: float,
+    *,
+    cost_curve: ConvexCost | None = None,
+) -> ClosedForm:
     r"""Evaluate the closed form of the optimal menu, and test whether it applies.
 
     .. math:: f'(\delta_k q_k) = c \varphi_k / \delta_k, \qquad
        \text{log gain: } q_k = \frac{\omega}{c \varphi_k} - \frac{1}{\alpha \delta_k}
+
+    With a cost curve h the right-hand side is :math:`c \varphi_k h'(q_k) / \delta_k`, and payments are those
+    of eq. (41) with h(q) in place of q. For the power gain :math:`\omega (\alpha x)^\theta` and the power
+    cost :math:`s (q / s)^\beta`, that gives
+
+    .. math:: q_k = \left( \frac{\omega \theta (\alpha \delta_k)^\theta s^{\beta - 1}}{c \varphi_k \beta}
+       \right)^{1 / (\beta - \theta)}
 
     The arguments are taken as valid; the mechanism checks them.
 
@@ -112,11 +129,19 @@ def closed_form(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_
         Gain f of privacy-weighted data x = δ q.
     unit_cost : float
         Cost c (utility per nat and record), > 0.
+    cost_curve : ConvexCost, optional
+        Curve h of the cost c δ h(q) of q records: a linear one with any gain, or a power cost with the power
+        gain. Default: h(q) = q.
 
     Returns
     -------
     ClosedForm
         The menu of the formula. Look at ``valid``, or call ``require()``.
+
+    Raises
+    ------
+    NotApplicable
+        If the gain has no closed form with this cost curve.
 
     References
     ----------
@@ -135,16 +160,17 @@ def closed_form(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_
     delta, p = np.asarray(types, dtype=np.float64), np.asarray(probs, dtype=np.float64)
     phi = delta.copy()
     phi[1:] += np.cumsum(p)[:-1] / p[1:] * np.diff(delta)
-    formula = _stationary(gain, delta, phi, unit_cost)
+    formula = _with_curve(gain, delta, phi, unit_cost, cost_curve)
     quantity = np.maximum(formula, 0.0)
+    burden = quantity if cost_curve is None else cost_curve(quantity)
     # Eq. (41) summed by parts: the payment falls by c δ_j (q_j - q_{j+1}) from contract j to the next.
-    drops = delta * (quantity - np.append(quantity[1:], 0.0))
+    drops = delta * (burden - np.append(burden[1:], 0.0))
     payment = unit_cost * np.cumsum(drops[::-1])[::-1]
     valid, code, reason = _verdict(formula, delta, gain)
     return ClosedForm(
         quantity=quantity,
         payment=payment,
-        rent=payment - unit_cost * delta * quantity,
+        rent=payment - unit_cost * delta * burden,
         virtual_type=phi,
         objective=float(np.sum(p * (gain(delta * quantity) - payment))),
         formula_quantity=formula,
@@ -185,6 +211,35 @@ def _verdict(formula: FloatArray, delta: FloatArray, gain: ConcaveFunction) -> t
             "quantities are optimal",
         )
     return True, "", ""
+
+
+def _with_curve(
+    gain: ConcaveFunction,
+    delta: FloatArray,
+    phi: FloatArray,
+    unit_cost: float,
+    cost_curve: ConvexCost | None,
+) -> FloatArray:
+    """Quantity q with f'(δ q) = c φ h'(q) / δ, where there is a formula for it."""
+    if cost_curve is None:
+        return _stationary(gain, delta, phi, unit_cost)
+    if isinstance(cost_curve, PowerCost) and cost_curve.exponent == 1:
+        return _stationary(gain, delta, phi, unit_cost)
+    if isinstance(cost_curve, QuadraticCost) and cost_curve.curvature == 0:
+        return _stationary(gain, delta, phi, unit_cost * cost_curve.slope)
+    if isinstance(cost_curve, PowerCost) and isinstance(gain, PowerGain):
+        theta, beta = gain.exponent, cost_curve.exponent
+        # In units of the cost's scale, so that no power of it appears alone.
+        worth = gain.weight * theta * (gain.scale * delta * cost_curve.scale) ** theta
+        ratio = worth / (unit_cost * phi * beta * cost_curve.scale)
+        quantity: FloatArray = cost_curve.scale * ratio ** (1 / (beta - theta))
+        return quantity
+    reason = (
+        f"there is no formula for the quantity with {type(gain).__name__} and {type(cost_curve).__name__} "
+        "(but for a power gain with a power cost, and for every gain with a linear cost): use the exact "
+        "algorithm"
+    )
+    raise NotApplicable(f"no closed form: {reason}", reason=reason)
 
 
 @singledispatch

@@ -14,6 +14,11 @@ more than a threshold t are the prefix with the largest sum of D(t); split there
 and with a threshold within the range that is left to each. All parts of one depth are treated
 together, and nothing is asked of f but its derivative, so kinks are welcome.
 
+With convex costs :math:`c \delta h(q)` all payments and incentives are linear in y = h(q), and the cost above
+becomes :math:`B_k y_k`. Monotone y are monotone q, and the net marginal gain of y is
+:math:`p_k \delta_k f'(\delta_k q) - B_k h'(q)` at q = h⁻¹(y), but for a factor > 0 that all types with a
+common q share. So the search stays in q, with this for D.
+
 Many contracts at once (leading axes of the arguments) are treated the same way: their parts go through the
 search side by side, and only the running sums are kept apart.
 """
@@ -28,7 +33,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mechopt.formulations.functions import ConcaveFunction
+from mechopt.formulations.functions import ConcaveFunction, ConvexCost
+from mechopt.formulations.functions.roots import break_even
 from mechopt.formulations.menus import rents
 from mechopt.solvers.errors import InvalidInput, Unbounded
 
@@ -83,7 +89,14 @@ class ExactMenu:
     regular: bool | BoolArray
 
 
-def solve_exact(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_cost: ArrayLike) -> ExactMenu:
+def solve_exact(
+    types: ArrayLike,
+    probs: ArrayLike,
+    gain: ConcaveFunction,
+    unit_cost: ArrayLike,
+    *,
+    cost_curve: ConvexCost | None = None,
+) -> ExactMenu:
     """Compute the optimal menu of the screening contract, or of a whole batch of contracts.
 
     The values of the arguments are taken as valid; the mechanism checks them.
@@ -98,6 +111,8 @@ def solve_exact(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_
         Gain f of privacy-weighted data x = δ q.
     unit_cost : float or array_like, shape (...)
         Cost c (utility per nat and record), > 0.
+    cost_curve : ConvexCost, optional
+        Curve h of the cost c δ h(q) of q records. Default: h(q) = q.
 
     Returns
     -------
@@ -140,8 +155,9 @@ def solve_exact(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_
     unit_cost = np.asarray(unit_cost, dtype=np.float64)
     shape = _batch_shape(types, probs, unit_cost)
     if not shape:
-        allocation = allocate(types, probs, gain, virtual_costs(types, probs, unit_cost))
-        return menu_of(types, probs, gain, unit_cost, *allocation)
+        cost = virtual_costs(types, probs, unit_cost)
+        allocation = allocate(types, probs, gain, cost, cost_curve=cost_curve)
+        return menu_of(types, probs, gain, unit_cost, *allocation, cost_curve=cost_curve)
     # What is common to all contracts is not copied.
     n_types = types.shape[-1]
     if types.ndim > 1:
@@ -156,8 +172,8 @@ def solve_exact(types: ArrayLike, probs: ArrayLike, gain: ConcaveFunction, unit_
         some_types = types if types.ndim == 1 else types[chunk]
         some_probs = probs if probs.ndim == 1 else probs[chunk]
         cost = virtual_costs(some_types, some_probs, unit_cost[chunk])
-        allocation = allocate(some_types, some_probs, gain, cost)
-        part = menu_of(some_types, some_probs, gain, unit_cost[chunk], *allocation)
+        allocation = allocate(some_types, some_probs, gain, cost, cost_curve=cost_curve)
+        part = menu_of(some_types, some_probs, gain, unit_cost[chunk], *allocation, cost_curve=cost_curve)
         parts.append(part)
         pools.append(part.pools + np.array([start, 0, 0]))
     return ExactMenu(
@@ -208,6 +224,8 @@ def menu_of(
     quantity: FloatArray,
     pools: IndexArray,
     regular: bool | BoolArray,
+    *,
+    cost_curve: ConvexCost | None = None,
 ) -> ExactMenu:
     """Complete an allocation by the least payments that keep it truthful, and evaluate it.
 
@@ -221,6 +239,8 @@ def menu_of(
         Cost c (utility per nat and record).
     quantity, pools, regular
         As `allocate` returns them.
+    cost_curve : ConvexCost, optional
+        Curve h of the cost c δ h(q). Default: h(q) = q.
 
     Returns
     -------
@@ -228,8 +248,13 @@ def menu_of(
         The menu with payments, rents and value.
     """
     amount = types * quantity
-    rent = rents(types, quantity, unit_cost)
-    payment = np.asarray(unit_cost)[..., np.newaxis] * amount
+    if cost_curve is None:
+        burden, borne = quantity, amount
+    else:
+        burden = cost_curve(quantity)
+        borne = types * burden
+    rent = rents(types, burden, unit_cost)
+    payment = np.asarray(unit_cost)[..., np.newaxis] * borne
     payment += rent
     # Not a dot product: its threads stall on a busy machine, and the pairwise sum is the more accurate.
     profit = gain(amount) - payment
@@ -279,13 +304,16 @@ def allocate(
     gain: ConcaveFunction,
     cost: FloatArray,
     floor: FloatArray | None = None,
+    *,
+    cost_curve: ConvexCost | None = None,
 ) -> tuple[FloatArray, IndexArray, bool | BoolArray]:
     r"""Maximise expected gain minus cost over non-increasing, non-negative quantities.
 
     .. math:: \max_q \sum_k p_k f(\delta_k q_k) - B_k q_k \quad \text{s.t.} \quad q_1 \ge \dots \ge q_K \ge 0
 
     A constraint that enters with a price only changes the costs B, so the same algorithm serves extended
-    contracts (a budget with multiplier λ multiplies B by 1 + λ).
+    contracts (a budget with multiplier λ multiplies B by 1 + λ). With a cost curve h, the cost is
+    :math:`B_k h(q_k)`.
 
     Parameters
     ----------
@@ -297,6 +325,8 @@ def allocate(
         Expected cost B of one more record (utility per record), of all contracts of a batch.
     floor : ndarray, shape (..., n_types), optional
         Least quantities (records), non-increasing, >= 0.
+    cost_curve : ConvexCost, optional
+        Curve h. Default: h(q) = q.
 
     Returns
     -------
@@ -324,14 +354,17 @@ def allocate(
     """
     shape, n_types = cost.shape[:-1], cost.shape[-1]
     mass = types * probs
-    target = np.asarray(gain.inverse_derivative(cost / mass))
-    target /= types
+    if cost_curve is None:
+        target = np.asarray(gain.inverse_derivative(cost / mass))
+        target /= types
+    else:
+        target = _own_optima(types, mass, gain, cost, cost_curve)
     if floor is not None:
         np.maximum(target, floor, out=target)
     target = target.reshape(-1, n_types)
     types, mass, cost = (_rows(array, cost.shape) for array in (types, mass, cost))
     floor = None if floor is None else _rows(floor, (*shape, n_types))
-    table = _Items(types, mass, cost, target, floor, gain)
+    table = _Items(types, mass, cost, target, floor, gain, cost_curve)
     if not np.isfinite(target.max()):
         _limit(table, shape)
     regular: BoolArray = np.all(target[:, 1:] <= target[:, :-1], axis=1)
@@ -345,6 +378,21 @@ def allocate(
     if not shape:
         return target[0], pools[:, 1:], bool(regular[0])
     return target.reshape(*shape, n_types), _with_indices(pools, shape), regular.reshape(shape)
+
+
+def _own_optima(
+    types: FloatArray, mass: FloatArray, gain: ConcaveFunction, cost: FloatArray, cost_curve: ConvexCost
+) -> FloatArray:
+    """Quantities that the types would get alone, shape of ``cost``."""
+    items = [np.broadcast_to(array, cost.shape).ravel() for array in (types, mass, cost)]
+
+    def benefit(q: FloatArray, types: FloatArray, mass: FloatArray, cost: FloatArray) -> FloatArray:
+        return mass * gain.derivative(types * q)
+
+    def burden(q: FloatArray, types: FloatArray, mass: FloatArray, cost: FloatArray) -> FloatArray:
+        return cost * cost_curve.derivative(q)
+
+    return break_even(benefit, burden, gain.natural_scale / items[0], *items).reshape(cost.shape)
 
 
 def _rows(array: FloatArray, shape: tuple[int, ...]) -> FloatArray:
@@ -426,17 +474,18 @@ class _Items(NamedTuple):
     target: FloatArray  # own optimum, >= 0
     floor: FloatArray | None  # least quantity
     gain: ConcaveFunction
+    cost_curve: ConvexCost | None
 
     def take(self, keep: BoolArray | IndexArray) -> _Items:
         floor = None if self.floor is None else self.floor[keep]
         types, mass, cost, target = self.types[keep], self.mass[keep], self.cost[keep], self.target[keep]
-        return _Items(types, mass, cost, target, floor, self.gain)
+        return _Items(types, mass, cost, target, floor, self.gain, self.cost_curve)
 
     def net(self, quantity: FloatArray) -> FloatArray:
         """Net marginal gain D_k at the given quantities."""
         net = self.gain.derivative(self.types * quantity)
         net *= self.mass
-        net -= self.cost
+        net -= self.cost if self.cost_curve is None else self.cost * self.cost_curve.derivative(quantity)
         return net
 
 
