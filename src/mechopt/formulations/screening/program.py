@@ -173,7 +173,8 @@ def declare_menu(
         )
     else:
         burden = program.variable(f"{prefix}burden", contract.n_types, nonneg=True, scale=curve(records))
-        quantity = program.define(f"{prefix}quantity", curve.inverse_expression(burden))
+        size = float(np.median(curve(records)))
+        quantity = program.define(f"{prefix}quantity", curve.inverse_expression(burden, size=size))
     if form == "reduced":
         payment = _eliminate_payments(contract, program, burden, prefix)
     else:
