@@ -72,7 +72,7 @@ def release_is_private(case: ReleaseCase) -> Finding:
 @LEDGER.claim(
     "contract/R9",
     source="Algorithm 1",
-    statement="Free choice implements the design: all take their own contract, and its rents and value result",
+    statement="Free choice implements the design: each takes its own contract, and rents and value result",
     instances=cases("log", "power", "saturating"),
     tolerance=1e-9,
     n_instances=60,
