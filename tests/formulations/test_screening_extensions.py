@@ -352,6 +352,27 @@ def test_groups_without_a_budget_fall_apart() -> None:
             np.testing.assert_allclose(together[f"{name}.quantity"], alone[name]["quantity"], rtol=1e-12)
 
 
+def test_groups_with_a_convex_cost() -> None:
+    g = mo.ContractGroups(
+        {
+            "curved": mo.ScreeningContract([0.1, 0.3], cost_curve=mo.PowerCost(2, scale=100)),
+            "plain": mo.ScreeningContract([0.05, 0.1]),
+        },
+        {"curved": 3, "plain": 2},
+    )
+    exact = g.solve()
+    assert exact.backend == "exact"
+    assert exact.objective == pytest.approx(
+        total(g, {n: c.solve() for n, c in g.contracts.items()}), rel=1e-12
+    )
+    assert exact.objective == pytest.approx(g.solve("clarabel", form="local", **TIGHT).objective, rel=1e-6)
+    program = g.program()
+    program.add("budget", program["total_payment"] <= 100)
+    with pytest.raises(mo.MissingCapability, match="'budget'"):
+        program.solve("exact")
+    assert program.solve("clarabel").objective < exact.objective
+
+
 @pytest.mark.parametrize("share", [0.8, 0.3])
 def test_groups_under_one_budget_against_bisection(share: float) -> None:
     for seed in range(4):

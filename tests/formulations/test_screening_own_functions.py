@@ -130,7 +130,9 @@ def test_an_evaluated_gain_goes_with_bounds_menus_and_curves() -> None:
             answers.append(program.solve("outer"))
         assert answers[0].objective == pytest.approx(answers[1].objective, rel=1e-6)
         if "max_menu_size" not in options and extra:
-            assert float(answers[0].dual("budget")) == pytest.approx(float(answers[1].dual("budget")), rel=1e-3)
+            assert float(answers[0].dual("budget")) == pytest.approx(
+                float(answers[1].dual("budget")), rel=1e-3
+            )
     curve = mo.PowerCost(2, scale=40)
     program = mo.ScreeningContract(types, gain=own, cost_curve=curve).program()
     exact = mo.ScreeningContract(types, gain=log, cost_curve=curve).solve()

@@ -232,7 +232,7 @@ def plot_contract(contract: ScreeningContract, menu: Mapping[str, Any] | Any, ki
     draw = {"menu": _draw_menu, "rents": _draw_rents}.get(kind)
     if draw is None:
         raise InvalidInput(f"kind must be 'menu' or 'rents', got {kind!r}")
-    quantity, payment = contract.read(menu)
+    quantity, payment = contract._read(menu)
     figure, panels = new_figure(2, width="page", height=2.5)
     draw(contract, quantity, payment, panels)
     margin = 0.03 * float(np.ptp(contract.types)) or 0.03 * float(contract.types[0])

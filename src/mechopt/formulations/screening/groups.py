@@ -228,9 +228,8 @@ class _ExactGroups:
     def _values(self, program: Program, quantities: Mapping[str, Array]) -> dict[str, Array]:
         values = {}
         for name, c in self.groups.contracts.items():
-            burden = quantities[name]
-            quantity = burden if c.cost_curve is None else c.cost_curve.inverse(burden)
-            amount = c.types * quantity
+            quantity = quantities[name]
+            burden, amount = c.burden(quantity), c.types * quantity
             values |= {
                 f"{name}.quantity": quantity,
                 f"{name}.burden": burden,
