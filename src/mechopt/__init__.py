@@ -2,6 +2,7 @@
 
 from importlib.metadata import version as _version
 
+from mechopt.formulations.attitudes import CARA, Attitude, ChiSquared, CVaR, KullbackLeibler, Wasserstein
 from mechopt.formulations.functions import (
     ConcaveFunction,
     LogGain,
@@ -10,7 +11,7 @@ from mechopt.formulations.functions import (
     QuadraticGain,
     SaturatingGain,
 )
-from mechopt.formulations.screening import ContinuousContract, ScreeningContract
+from mechopt.formulations.screening import ContinuousContract, ContractGroups, ScreeningContract
 from mechopt.solvers import (
     Answer,
     Backend,
@@ -52,22 +53,28 @@ from mechopt.verification import (
 __version__ = _version("mechopt")
 
 __all__ = [
+    "CARA",
     "Answer",
+    "Attitude",
     "Audit",
     "Backend",
     "BackendUnavailable",
+    "CVaR",
     "Capability",
     "Changes",
+    "ChiSquared",
     "Claim",
     "Complementarity",
     "ConcaveFunction",
     "ContinuousContract",
+    "ContractGroups",
     "Deviation",
     "ExactAnswer",
     "Finding",
     "Hypograph",
     "Infeasible",
     "InvalidInput",
+    "KullbackLeibler",
     "Ledger",
     "LogGain",
     "MechanismError",
@@ -86,6 +93,7 @@ __all__ = [
     "Status",
     "Unbounded",
     "Verdict",
+    "Wasserstein",
     "audit_choices",
     "backends",
     "register",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from tests.oracles.screening import block_root
 
@@ -80,3 +81,50 @@ def _bisect(
             top = middle
     quantity = priced_quantities(instance, priced(top))
     return sign * top, quantity, value(instance, quantity)
+
+
+def smooth_menu(
+    instance: dict[str, Any],
+    *,
+    outside_option: Array | float = 0.0,
+    keep: Any = (),
+    utility_of: Any = None,
+) -> tuple[float, Array, Array]:
+    """Value, quantities and payments by SLSQP over all incentive constraints, started at the base optimum.
+
+    ``keep`` are functions (quantity, payment) -> array that must be >= 0; ``utility_of(v)`` values the
+    demander's utilities v by type, by default their expectation. For a handful of types.
+    """
+    types, probs, gain, cost = (instance[k] for k in ("types", "probs", "gain", "unit_cost"))
+    n = len(types)
+    start = priced_quantities(instance, virtual_costs(instance))
+    data = np.maximum(start, 1e-3 * max(start.max(), 1e-9))
+    rent = cost * np.append(np.cumsum((np.diff(types) * start[1:])[::-1])[::-1], 0.0)
+    money = float(np.max(cost * types * start + rent)) or 1.0
+    agent, choice = np.nonzero(~np.eye(n, dtype=bool))
+
+    def menu(x: Array) -> tuple[Array, Array]:
+        return data * x[:n], money * x[n:]
+
+    def kept(x: Array) -> Array:
+        q, pay = menu(x)
+        utility = pay[None, :] - cost * types[:, None] * q[None, :]
+        own = np.diag(utility)
+        rows = [own[agent] - utility[agent, choice], own - outside_option, *(k(q, pay) for k in keep)]
+        return np.concatenate([np.atleast_1d(row) for row in rows]) / money
+
+    def loss(x: Array) -> float:
+        q, pay = menu(x)
+        v = gain(types * np.maximum(q, 0)) - pay
+        return -float(probs @ v if utility_of is None else utility_of(v)) / money
+
+    best = minimize(
+        loss,
+        np.concatenate([start / data, (cost * types * start + rent) / money + 0.01]),
+        method="SLSQP",
+        bounds=[(0, None)] * n + [(None, None)] * n,
+        constraints={"type": "ineq", "fun": kept},
+        options={"maxiter": 2000, "ftol": 1e-14},
+    )
+    q, pay = menu(best.x)
+    return -money * float(best.fun), q, pay

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations import checks, menus
-from mechopt.formulations.functions import ConcaveFunction, LogGain
+from mechopt.formulations.attitudes import Attitude
+from mechopt.formulations.functions import ConcaveFunction, ConvexCost, LogGain
 from mechopt.formulations.incentives import check_form
 from mechopt.formulations.screening import closed_form as oracle
 from mechopt.formulations.screening import exact
@@ -31,8 +31,6 @@ Array = NDArray[np.float64]
 
 ALL_PAIRS_LIMIT = 2000
 """Types up to which an audit tabulates every type with every contract; beyond, it looks for favourites."""
-
-BASE_FAMILIES = ("ic", "ic_up", "ic_down", "ir", "monotone", certify.DOMAIN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +51,8 @@ class ScreeningContract:
         The demander's gain from ``eps * q``, in utility.
     unit_cost : float
         A holder's cost per record and unit of privacy level, in utility, > 0.
+    cost_curve : ConvexCost, optional
+        Convex h with h(0) = 0, where a holder's cost is ``unit_cost * eps * h(q)``. Default: h(q) = q.
 
     Raises
     ------
@@ -78,6 +78,7 @@ class ScreeningContract:
     probs: Array = None  # type: ignore[assignment]  # filled in below
     gain: ConcaveFunction = field(default_factory=lambda: LogGain(weight=100.0, scale=2.0))
     unit_cost: float = 1.0
+    cost_curve: ConvexCost | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", checks.types(self.types, "types", "privacy level"))
@@ -87,6 +88,10 @@ class ScreeningContract:
                 f"gain must be a ConcaveFunction such as mo.LogGain(weight=100, scale=2), got {self.gain!r}"
             )
         object.__setattr__(self, "unit_cost", checks.positive(self.unit_cost, "unit_cost"))
+        if not (self.cost_curve is None or isinstance(self.cost_curve, ConvexCost)):
+            raise InvalidInput(
+                f"cost_curve must be a ConvexCost such as mo.PowerCost(exponent=2), got {self.cost_curve!r}"
+            )
 
     @classmethod
     def from_distribution(
@@ -157,9 +162,33 @@ class ScreeningContract:
         """``unit_cost * virtual_type``: the demander's marginal cost of a record, rents included."""
         return self.unit_cost * self.virtual_type
 
+    def burden(self, quantity: ArrayLike) -> Array:
+        """Cost of quantities per unit of ``unit_cost * eps``: h(q), or q itself without a cost curve."""
+        return np.asarray(quantity if self.cost_curve is None else self.cost_curve(quantity))
+
+    @cached_property
+    def first_best_quantity(self) -> Array:
+        """Quantity that would be best for each type if types were observed, shape (n_types,).
+
+        Infinite where the gain grows at least as fast as the cost for ever.
+        """
+        if self.cost_curve is None:
+            best = np.asarray(self.gain.inverse_derivative(self.unit_cost)) / self.types
+        else:
+            alone = exact.solve_exact(
+                self.types[:, None],
+                np.ones((self.n_types, 1)),
+                self.gain,
+                self.unit_cost,
+                cost_curve=self.cost_curve,
+            )
+            best = alone.quantity[:, 0]
+        best.setflags(write=False)
+        return best
+
     def scales(self) -> tuple[float, float]:
         """Typical size of ``eps * q`` and of money: the first best's, or the gain's if nobody trades."""
-        data = float(self.gain.inverse_derivative(self.unit_cost))
+        data = float(self.types[0] * self.first_best_quantity[0])
         if not (np.isfinite(data) and data > 0):
             data = self.gain.natural_scale
         money = abs(float(self.gain(data)))
@@ -167,7 +196,17 @@ class ScreeningContract:
 
     # ------------------------------------------------------------------ answers
 
-    def program(self, form: Form = "reduced", *, force: bool = False) -> Program:
+    def program(
+        self,
+        form: Form = "reduced",
+        *,
+        force: bool = False,
+        outside_option: ArrayLike | None = None,
+        max_menu_size: int | None = None,
+        fairness_ratio: float | None = None,
+        ambiguity: Attitude | None = None,
+        risk: Attitude | None = None,
+    ) -> Program:
         r"""Declare the optimization program, to be solved as it is or changed first.
 
         .. math:: \max \sum_k p_k \bigl( G(\delta_k q_k) - \gamma_k \bigr) \quad
@@ -182,13 +221,53 @@ class ScreeningContract:
             reward higher payments.
         force : bool
             Build the full form even with more than 500 types.
+        outside_option : float or array, shape (n_types,), optional
+            What each type gets by staying out (utility), in the family ``ir``. Needs form ``local`` or
+            ``full``: participation of any type may bind, and downward incentives too.
+        max_menu_size : int, optional
+            Most distinct contracts beside the null contract: binaries ``menu_cut`` and the family
+            ``menu_size``. Quantities fall by at most 4 times the largest first-best quantity from one
+            contract to the next, which binds only if what is added asks for far more data than is efficient.
+        fairness_ratio : float, optional
+            Most that the first payment may be, as a multiple of the last one, >= 1: the family ``fairness``.
+            Needs form ``local`` or ``full``.
+        ambiguity : Wasserstein, KullbackLeibler or ChiSquared, optional
+            Value the menu by the worst distribution of types in a ball around ``probs``.
+        risk : CARA or CVaR, optional
+            Value it by a certainty equivalent, the type of the holder being the risk.
 
         Returns
         -------
         Program
-            With ``quantity``, ``payment``, ``rent``, ``expected_payment``, ``expected_gain``.
+            With ``quantity``, ``payment``, ``rent``, ``demander_utility`` by type, ``expected_payment``,
+            ``expected_quantity``, ``expected_gain``; ``burden`` if there is a cost curve.
+
+        Raises
+        ------
+        InvalidInput
+            If an option breaks its rule, or the form is not valid for it.
+
+        Examples
+        --------
+        >>> import mechopt as mo
+        >>> contract = mo.ScreeningContract(types=[0.05, 0.1, 0.15, 0.2])
+        >>> small = contract.program(max_menu_size=2).solve()
+        >>> len(set(small["quantity"].tolist())), small.backend
+        (2, 'exact')
+        >>> wary = contract.program(risk=mo.CVaR(0.5)).solve("clarabel")
+        >>> bool(wary.objective < contract.solve().objective)
+        True
         """
-        return declare(self, form, force=force)
+        return declare(
+            self,
+            form,
+            force=force,
+            outside_option=outside_option,
+            max_menu_size=max_menu_size,
+            fairness_ratio=fairness_ratio,
+            ambiguity=ambiguity,
+            risk=risk,
+        )
 
     def solve(
         self,
@@ -252,10 +331,12 @@ class ScreeningContract:
 
     def _solve_exactly(self, tolerance: float) -> Solution:
         started = time.perf_counter()
-        menu = exact.solve_exact(self.types, self.probs, self.gain, self.unit_cost)
+        menu = exact.solve_exact(
+            self.types, self.probs, self.gain, self.unit_cost, cost_curve=self.cost_curve
+        )
         solved = time.perf_counter()
         pools = [(int(start), int(stop)) for start, stop in menu.pools]
-        solution = self._as_solution(menu.quantity, menu.payment, tolerance)
+        solution = self.as_solution(menu.quantity, menu.payment, tolerance)
         return solution.replace(
             reason="exact algorithm" + ("" if menu.regular else f", {len(pools)} pools of types ironed"),
             backend="exact",
@@ -272,9 +353,11 @@ class ScreeningContract:
             extra={"pools": pools, "n_excluded": int(menu.n_excluded), "regular": bool(menu.regular)},
         )
 
-    def _as_solution(self, quantity: Array, payment: Array, tolerance: float) -> Solution:
+    def as_solution(
+        self, quantity: Array, payment: Array, tolerance: float, *, outside_option: Array | None = None
+    ) -> Solution:
         """Record of a menu with residuals of its own; status by these."""
-        rent = payment - self.unit_cost * self.types * quantity
+        rent = payment - self.unit_cost * self.types * self.burden(quantity)
         values = {"quantity": quantity, "payment": payment, "rent": rent}
         values["expected_payment"] = np.asarray(self.probs @ payment)
         values["expected_quantity"] = np.asarray(self.probs @ quantity)
@@ -282,8 +365,8 @@ class ScreeningContract:
         for value in values.values():
             value.setflags(write=False)
         violations = {
-            "ic": max(d.gain for d in self._neighbour_deviations(quantity, payment)),
-            "ir": float(np.max(-rent)),
+            "ic": max(d.gain for d in self._neighbour_deviations(self.burden(quantity), payment)),
+            "ir": float(np.max(-rent if outside_option is None else outside_option - rent)),
             certify.DOMAIN: float(np.max(-quantity)),
         }
         violations = {name: max(0.0, value) for name, value in violations.items()}
@@ -313,15 +396,19 @@ class ScreeningContract:
             ``quantity``, ``payment``, ``rent``, ``objective``, and ``valid`` with the ``reason`` if it is not
             the optimum: the formula is optimal only where it comes out non-increasing.
         """
-        return oracle.closed_form(self.types, self.probs, self.gain, self.unit_cost)
+        return oracle.closed_form(
+            self.types, self.probs, self.gain, self.unit_cost, cost_curve=self.cost_curve
+        )
 
-    def audit(self, menu: Any) -> Audit:
+    def audit(self, menu: Any, *, outside_option: ArrayLike = 0.0) -> Audit:
         """Check a menu by the definition: who would rather choose whose contract, or stay out.
 
         Parameters
         ----------
         menu : mapping with ``quantity`` and ``payment``, each of shape (n_types,)
             A solution, a closed form, or a dict.
+        outside_option : float or array, shape (n_types,)
+            What each type gets by staying out, in utility.
 
         Returns
         -------
@@ -329,34 +416,36 @@ class ScreeningContract:
             Over all pairs of types and contracts: one by one up to 2000 types; beyond, by each type's
             favourite contract, found on the upper envelope of what contracts leave to each privacy level.
         """
-        quantity, payment = self._read(menu)
+        quantity, payment = self.read(menu)
+        burden = self.burden(quantity)
         # On a market where nobody trades payments are rounding error, and no measure of anything.
         scale = max(float(np.max(np.abs(payment))), 1e-3 * self.scales()[1])
         if self.n_types <= ALL_PAIRS_LIMIT:
-            table = menus.utility_matrix(self.types, quantity, payment, self.unit_cost)
-            return audit_choices(table, scale=scale)
-        rent = payment - self.unit_cost * self.types * quantity
-        lowest = int(np.argmin(rent))
-        favourite = menus.favourites(self.types, quantity, payment, self.unit_cost)
-        temptation = payment[favourite] - self.unit_cost * self.types * quantity[favourite] - rent
+            table = menus.utility_matrix(self.types, burden, payment, self.unit_cost)
+            return audit_choices(table, outside_option=outside_option, scale=scale)
+        rent = payment - self.unit_cost * self.types * burden
+        shortfall = outside_option - rent
+        lowest = int(np.argmax(shortfall))
+        favourite = menus.favourites(self.types, burden, payment, self.unit_cost)
+        temptation = payment[favourite] - self.unit_cost * self.types * burden[favourite] - rent
         tempted = int(np.argmax(temptation))
         deviations = [
-            Deviation(lowest, None, float(-rent[lowest])),
+            Deviation(lowest, None, float(shortfall[lowest])),
             Deviation(tempted, int(favourite[tempted]), float(temptation[tempted])),
             # In a menu that is incentive compatible the favourite is the own contract, and the next best one
             # is a neighbour's.
-            *self._neighbour_deviations(quantity, payment),
+            *self._neighbour_deviations(burden, payment),
         ]
         return audit_deviations(
             [d for d in deviations if d.agent != d.choice], scale=scale, method="favourite contracts"
         )
 
-    def _neighbour_deviations(self, quantity: Array, payment: Array) -> list[Deviation]:
+    def _neighbour_deviations(self, burden: Array, payment: Array) -> list[Deviation]:
         """Best deviation to the next higher type, and to the next lower one; not those to oneself."""
         if self.n_types == 1:
             return [Deviation(0, 0, 0.0)]
         cost = self.unit_cost * self.types
-        rise, more = np.diff(payment), np.diff(quantity)
+        rise, more = np.diff(payment), np.diff(burden)
         up, down = rise - cost[:-1] * more, cost[1:] * more - rise
         k, j = int(np.argmax(up)), int(np.argmax(down))
         return [Deviation(k, k + 1, float(up[k])), Deviation(j + 1, j, float(down[j]))]
@@ -365,9 +454,9 @@ class ScreeningContract:
         """Make an approximate menu exactly incentive compatible and individually rational.
 
         Quantities are replaced by the nearest non-increasing, nonnegative ones (least squares, weighted by
-        ``probs``), payments by the least ones that make them incentive compatible, equation (41). If these
-        break a family that was added, such as higher outside options, then by the nearest incentive
-        compatible ones instead.
+        ``probs``; the same within each contract of a menu of limited size). Payments become the least ones
+        that make them incentive compatible, equation (41), or the nearest ones, whichever keeps the program's
+        families and is better for the demander; then all are raised by what the outside option asks for.
 
         Parameters
         ----------
@@ -385,81 +474,12 @@ class ScreeningContract:
             ``optimal`` if the repaired objective is within the tolerance of it, or, without a bound, of an
             answer that passed its checks.
         """
-        quantity, _ = self._read(menu, payment=False)
-        quantity = menus.nearest_monotone(quantity, self.probs)
-        before = menu if isinstance(menu, Solution) else None
-        tolerance = DEFAULT_TOLERANCE if before is None else before.tolerance
-        solution = self._as_solution(
-            quantity, menus.payments(self.types, quantity, self.unit_cost), tolerance
-        )
-        if before is None:
-            return solution.replace(
-                status=Status.INACCURATE, reason="repaired; nothing is known of the optimum", backend="repair"
-            )
-        reason = "repaired"
-        changes: dict[str, Any] = {}
-        if program is None:
-            own = [name for name in before.residuals if name not in BASE_FAMILIES]
-            if own:
-                reason += f"; not checked again: {', '.join(own)} (pass program=)"
-        else:
-            own = list(program.changes().added)
-            solution, changes, broken = self._recheck(program, own, before, solution)
-            if broken:
-                solution = solution.replace(status=Status.INACCURATE)
-                reason += f"; violates {', '.join(broken)}"
-        size = values_size(self, solution)
-        gap = None if before.bound is None else abs(before.bound - solution.objective) / size
-        lost = before.objective - solution.objective
-        if gap is None:
-            # Without a bound, the repaired menu is as good as the answer that it lies next to.
-            close = before.status.ok and abs(lost) <= tolerance * size
-            reason += "" if close else f"; the repair costs {lost:.3g}, and there is no bound"
-        else:
-            close = gap <= tolerance
-            reason += "" if close else f"; relative gap to the bound {gap:.1e}"
-        if not close or (own and program is None):
-            solution = solution.replace(status=Status.INACCURATE)
-        elif solution.status.ok and before.status is Status.LOCAL and gap is None:
-            solution = solution.replace(status=Status.LOCAL)
-        return solution.replace(
-            **changes,
-            reason=reason + (f"; {before.reason}" if before.reason else ""),
-            backend=before.backend,
-            version=before.version,
-            bound=before.bound,
-            gap=gap,
-            duals=before.duals,
-            no_duals=before.no_duals,
-            seconds=before.seconds,
-            options=before.options,
-            program=before.program,
-            extra={**before.extra, "objective_lost": lost},
-        )
+        from mechopt.formulations.screening.repair import repair
 
-    def _recheck(
-        self, program: Program, own: list[str], before: Solution, solution: Solution
-    ) -> tuple[Solution, dict[str, Any], list[str]]:
-        """Measure a repaired menu by the program: objective, residuals, own families that it breaks.
+        return repair(self, menu, program)
 
-        The least payments may break families that want higher ones, such as outside options that differ by
-        type; then the payments nearest to the answer's are tried.
-        """
-        trials = [solution]
-        if own and program.has_variable("payment"):
-            nearest = menus.nearest_payments(
-                self.types, solution["quantity"], before["payment"], self.unit_cost
-            )
-            trials.append(self._as_solution(solution["quantity"], nearest, before.tolerance))
-        for trial in trials:
-            residuals, violations = _remeasure(program, {**before.values, **trial.values})
-            broken = [name for name in own if residuals[name] > before.tolerance]
-            if not broken:
-                break
-        objective = float(np.asarray(program.objective.value).item())
-        return trial.replace(objective=objective), {"residuals": residuals, "violations": violations}, broken
-
-    def _read(self, menu: Any, payment: bool = True) -> tuple[Array, Array]:
+    def read(self, menu: Any, payment: bool = True) -> tuple[Array, Array]:
+        """Return quantities and payments of a menu, checked; without payments, quantities twice."""
         arrays = []
         for name in ("quantity", "payment") if payment else ("quantity",):
             try:
@@ -494,12 +514,3 @@ def values_size(contract: ScreeningContract, solution: Solution) -> float:
     """Size of the terms of a contract's objective, at least that of the first best: menus may be empty."""
     terms = abs(float(solution["expected_gain"])) + abs(float(solution["expected_payment"]))
     return max(terms, contract.scales()[1])
-
-
-def _remeasure(program: Program, values: Mapping[str, Array]) -> tuple[dict[str, float], dict[str, float]]:
-    """Residuals of a program's families with its variables, the user's own included, at the given values."""
-    program.set_values({name: value for name, value in values.items() if program.has_variable(name)})
-    for name, variable in program.cvxpy_variables().items():
-        if name in values and not program.has_variable(name):
-            variable.save_value(np.asarray(values[name]))
-    return certify.measure_families(program)

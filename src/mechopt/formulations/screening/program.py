@@ -5,248 +5,244 @@ All forms maximise the demander's expected utility per holder,
 .. math:: \max \sum_k p_k \bigl( G(\delta_k q_k) - \gamma_k \bigr),
 
 over ``quantity`` q >= 0 and ``payment`` γ, and differ in the constraints (u_k = γ_k - c δ_k q_k is the rent):
-
-==================  ==========================================================================================
-``full``            ``ic``: u_k >= γ_j - c δ_k q_j for all j != k;  ``ir``: u_k >= 0
-``local``           ``ic_up`` (k against k+1), ``ic_down`` (k+1 against k), ``ir``
-``local-monotone``  ``ic_up``, ``monotone``: q_k >= q_{k+1}, ``ir`` of the highest type only
-``reduced``         q alone: payments eliminated by the envelope formula, ``monotone``
-==================  ==========================================================================================
+``full``, ``local`` and ``local-monotone`` are those of `mechopt.formulations.incentives`; ``reduced`` has q
+alone, with the payments eliminated by the envelope formula, and the family ``monotone``.
 
 ``full`` and ``local`` are equivalent by single crossing, whatever is added to them. The other two have the
 same optimum as long as nothing rewards higher payments; they refuse what does.
+
+A convex cost c δ h(q) is declared in the variable ``burden`` y = h(q), in which everything but the gain is
+linear; ``quantity`` is then the concave expression :math:`h^{-1}(y)`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import cvxpy as cp
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from mechopt.formulations.functions import PiecewiseLinearGain
+from mechopt.formulations import checks
+from mechopt.formulations.attitudes import Attitude
 from mechopt.formulations.incentives import check_form, check_full_size, declare_incentives
-from mechopt.formulations.screening import exact, pricing
-from mechopt.solvers.backend import Settings
-from mechopt.solvers.errors import Infeasible, InvalidInput
-from mechopt.solvers.program import Changes, ExactAnswer, Program
-from mechopt.solvers.terms import Complementarity, Hypograph, Term
+from mechopt.formulations.screening.exact_route import ExactContract
+from mechopt.formulations.screening.guards import refuse_rewards
+from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.program import Program
 
 if TYPE_CHECKING:
     from mechopt.formulations.screening.model import ScreeningContract
 
+Array = NDArray[np.float64]
 Form = Literal["full", "local", "local-monotone", "reduced"]
 FORMS: tuple[str, ...] = get_args(Form)
 
+PAYING_FORMS = ("full", "local")
+"""Forms in which payments may be higher than the least that is incentive compatible."""
 
-def declare(contract: ScreeningContract, form: str = "reduced", *, force: bool = False) -> Program:
+LARGEST_STEP = 4.0
+"""Largest fall of quantities behind one contract in menus of limited size, in largest first bests."""
+
+
+@dataclass(frozen=True, eq=False)
+class Extensions:
+    """What a program has beyond the contract itself; see `ScreeningContract.program`.
+
+    ``cells`` are nodes and weights, each of shape (n_types, n_nodes), over which each type's gain is
+    averaged: privacy levels that take the contract of that type.
+    """
+
+    outside_option: Array | None = None
+    max_menu_size: int | None = None
+    fairness_ratio: float | None = None
+    attitude: Attitude | None = None
+    cells: tuple[Array, Array] | None = None
+
+    @classmethod
+    def check(
+        cls,
+        contract: ScreeningContract,
+        form: str,
+        *,
+        outside_option: ArrayLike | None = None,
+        max_menu_size: int | None = None,
+        fairness_ratio: float | None = None,
+        ambiguity: Attitude | None = None,
+        risk: Attitude | None = None,
+        cells: tuple[Array, Array] | None = None,
+    ) -> Extensions:
+        """Validate what a user asks for."""
+        if outside_option is not None:
+            outside_option = _outside_option(outside_option, contract.n_types)
+            if form not in PAYING_FORMS:
+                raise InvalidInput(
+                    f"form={form!r} assumes that only the last type's participation can bind, which outside "
+                    "options break; use form='local' (or 'full')"
+                )
+        if max_menu_size is not None:
+            max_menu_size = checks.count(max_menu_size, "max_menu_size")
+        if fairness_ratio is not None:
+            fairness_ratio = checks.positive(fairness_ratio, "fairness_ratio")
+            if fairness_ratio < 1:
+                raise InvalidInput(
+                    f"fairness_ratio = {fairness_ratio:g} must be >= 1: the first payment is never below the "
+                    "last one, so that a smaller ratio leaves the null contract alone"
+                )
+        for name, attitude in (("ambiguity", ambiguity), ("risk", risk)):
+            if attitude is not None and not (isinstance(attitude, Attitude) and attitude.kind == name):
+                raise InvalidInput(f"{name} must be {_EXAMPLES[name]}, got {attitude!r}")
+        if ambiguity is not None and risk is not None:
+            raise InvalidInput(
+                "give ambiguity or risk, not both: a worst case of a risk measure has no program here"
+            )
+        return cls(
+            outside_option,
+            max_menu_size,
+            fairness_ratio,
+            ambiguity if risk is None else risk,
+            cells,
+        )
+
+
+_EXAMPLES = {
+    "ambiguity": "mo.Wasserstein(radius), mo.KullbackLeibler(radius) or mo.ChiSquared(radius)",
+    "risk": "mo.CARA(aversion) or mo.CVaR(level)",
+}
+
+
+def _outside_option(value: ArrayLike, n_types: int) -> Array:
+    option = checks.vector(np.full(n_types, value) if np.ndim(value) == 0 else value, "outside_option")
+    if option.size != n_types:
+        raise InvalidInput(
+            f"outside_option has {option.size} entries for {n_types} types; give one for each type, or "
+            "one number"
+        )
+    checks.all_finite(option, "outside_option")
+    return option
+
+
+def declare(
+    contract: ScreeningContract,
+    form: str = "reduced",
+    *,
+    force: bool = False,
+    cells: tuple[Array, Array] | None = None,
+    **extensions: Any,
+) -> Program:
     """Declare the contract's program; see `ScreeningContract.program`."""
     check_form(form, FORMS)
-    n_types = contract.n_types
-    check_full_size(form, n_types, force=force)
-    # In these units every type's first best is 1 inside; quantities themselves span orders of magnitude.
-    data_scale, money_scale = contract.scales()
+    check_full_size(form, contract.n_types, force=force)
+    wanted = Extensions.check(contract, form, cells=cells, **extensions)
     # One type's share of the objective is of order one, however many types there are: with an expectation of
     # order one instead, interior-point solvers stall from some thousand types on.
-    program = Program(f"screening contract ({form})", objective_scale=money_scale / n_types)
-    quantity = program.variable("quantity", n_types, nonneg=True, scale=data_scale / contract.types)
-    if form == "reduced":
-        _declare_reduced(contract, program, quantity)
+    money = contract.scales()[1]
+    program = Program(f"screening contract ({form})", objective_scale=money / contract.n_types)
+    utility = declare_menu(contract, program, form, wanted)
+    if wanted.max_menu_size is not None:
+        _limit_menu(contract, program, wanted.max_menu_size)
+    if wanted.attitude is None:
+        program.maximize(program["expected_gain"] - program["expected_payment"])
     else:
-        _declare_menu(contract, program, quantity, form, money_scale)
-    guard = None if form in ("full", "local") else _refuse_rewards(contract, form)
-    return program.seal(exact=ExactContract(contract), guard=guard)
+        program.objective_scale = money
+        program.maximize(
+            wanted.attitude.declare(program, utility, contract.probs, contract.types, scale=money)
+        )
+    guard = None if form in PAYING_FORMS else refuse_rewards(contract, form)
+    program.seal(exact=ExactContract(contract, wanted), guard=guard)
+    if wanted.fairness_ratio is not None:
+        program.add("fairness", program["payment"][0] <= wanted.fairness_ratio * program["payment"][-1])
+    return program
 
 
-def _declare_menu(
-    contract: ScreeningContract, program: Program, quantity: cp.Expression, form: str, money_scale: float
-) -> None:
-    types, cost = contract.types, contract.unit_cost
-    payment = program.variable("payment", contract.n_types, scale=money_scale)
-    program.define("rent", payment - cp.multiply(cost * types, quantity))
-    expected = program.define("expected_payment", contract.probs @ payment)
-    _name_gain(contract, program, quantity, expected)
-    declare_incentives(program, payment, quantity, cost * types, form)
+def declare_menu(
+    contract: ScreeningContract, program: Program, form: str, wanted: Extensions, *, prefix: str = ""
+) -> cp.Expression:
+    """Declare variables, incentive families and named expressions; return the demander's utility by type.
+
+    ``prefix`` stands before all names, for several contracts in one program.
+    """
+    types, curve = contract.types, contract.cost_curve
+    data_scale, money_scale = contract.scales()
+    # In these units every type's first best is 1 inside; quantities themselves span orders of magnitude.
+    records = data_scale / types
+    if curve is None:
+        burden = quantity = program.variable(
+            f"{prefix}quantity", contract.n_types, nonneg=True, scale=records
+        )
+    else:
+        burden = program.variable(f"{prefix}burden", contract.n_types, nonneg=True, scale=curve(records))
+        size = float(np.median(curve(records)))
+        quantity = program.define(f"{prefix}quantity", curve.inverse_expression(burden, size=size))
+    if form == "reduced":
+        payment = _eliminate_payments(contract, program, burden, prefix)
+    else:
+        payment = program.variable(f"{prefix}payment", contract.n_types, scale=money_scale)
+        costs = contract.unit_cost * types
+        program.define(f"{prefix}rent", payment - cp.multiply(costs, burden))
+        program.define(f"{prefix}expected_payment", contract.probs @ payment)
+        declare_incentives(
+            program,
+            payment,
+            burden,
+            costs,
+            form,
+            outside_option=0.0 if wanted.outside_option is None else wanted.outside_option,
+            prefix=prefix,
+        )
+    program.define(f"{prefix}expected_quantity", contract.probs @ quantity)
+    gain = _gain(contract, program, quantity, wanted.cells, prefix)
+    program.define(f"{prefix}expected_gain", contract.probs @ gain)
+    return program.define(f"{prefix}demander_utility", gain - payment)
 
 
-def _declare_reduced(contract: ScreeningContract, program: Program, quantity: cp.Expression) -> None:
+def _eliminate_payments(
+    contract: ScreeningContract, program: Program, burden: cp.Expression, prefix: str
+) -> cp.Expression:
     types, cost, n_types = contract.types, contract.unit_cost, contract.n_types
     if n_types > 1:
-        step = cp.multiply(cost * np.diff(types), quantity[1:])
+        step = cp.multiply(cost * np.diff(types), burden[1:])
         rent = cp.hstack([cp.cumsum(step[::-1])[::-1], cp.Constant(np.zeros(1))])
     else:
         rent = cp.Constant(np.zeros(1))
-    payment = program.define("payment", cp.multiply(cost * types, quantity) + rent)
-    program.define("rent", rent)
+    payment = program.define(f"{prefix}payment", cp.multiply(cost * types, burden) + rent)
+    program.define(f"{prefix}rent", rent)
     # p @ payment, summed by hand: one weight a type instead of a cumulated sum.
-    expected = program.define("expected_payment", (contract.probs * contract.virtual_cost) @ quantity)
-    _name_gain(contract, program, quantity, expected)
+    weights = contract.probs * contract.virtual_cost
+    program.define(f"{prefix}expected_payment", weights @ burden)
     if n_types > 1:
-        program.add("monotone", quantity[1:] <= quantity[:-1])
-    assert payment.shape == (n_types,)
+        program.add(f"{prefix}monotone", burden[1:] <= burden[:-1])
+    return payment
 
 
-def _name_gain(
-    contract: ScreeningContract, program: Program, quantity: cp.Expression, expected_payment: cp.Expression
-) -> None:
-    program.define("expected_quantity", contract.probs @ quantity)
-    gain = contract.gain.in_units_of(contract.scales()[0]).expression(cp.multiply(contract.types, quantity))
-    expected_gain = program.define("expected_gain", contract.probs @ gain)
-    program.maximize(expected_gain - expected_payment)
+def _gain(
+    contract: ScreeningContract,
+    program: Program,
+    quantity: cp.Expression,
+    cells: tuple[Array, Array] | None,
+    prefix: str,
+) -> cp.Expression:
+    """Gain from each type's contract, averaged over the privacy levels that take it."""
+    data_scale, money_scale = contract.scales()
+    gain = contract.gain.in_units_of(data_scale)
+    name = f"{prefix}gain"
+    if cells is None:
+        return gain.declare(program, name, cp.multiply(contract.types, quantity), scale=money_scale)
+    nodes, weights = cells
+    columns = cp.reshape(quantity, (contract.n_types, 1), order="C") @ np.ones((1, nodes.shape[1]))
+    amount = cp.multiply(nodes, columns)
+    return cp.sum(cp.multiply(weights, gain.declare(program, name, amount, scale=money_scale)), axis=1)
 
 
-def _refuse_rewards(contract: ScreeningContract, form: str) -> Any:
-    """Guard of the forms in which payments sit at their minimum: nothing may push them up.
-
-    A constraint is safe if raising payments makes it harder to meet. Its slope in the payments is read off
-    with the payments replaced by a free variable.
-    """
-
-    def guard(program: Program, what: str, term: Term | cp.Expression) -> None:
-        fresh = cp.Variable(program["payment"].shape)
-        parts = _parts(term, program.sense)
-        for part in parts:
-            slope = _payment_slope(contract, program, part, fresh)
-            if slope is None:
-                problem = "is not affine in the payments, so that its direction cannot be seen"
-            elif np.any(slope < 0):
-                problem = "rewards higher payments"
-            else:
-                continue
-            raise InvalidInput(
-                f"{what} {problem}; form={form!r} keeps payments at the least that is incentive compatible: "
-                "use form='local' (or 'full')"
-            )
-
-    return guard
+def _limit_menu(contract: ScreeningContract, program: Program, size: int) -> None:
+    """Let the burden fall only behind at most ``size`` types: one contract each, the null contract free."""
+    burden = program["quantity" if contract.cost_curve is None else "burden"]
+    best = contract.first_best_quantity
+    largest = float(np.max(best if contract.cost_curve is None else contract.cost_curve(best)))
+    cut = program.variable("menu_cut", contract.n_types, boolean=True)
+    step = burden - cp.hstack([burden[1:], cp.Constant(np.zeros(1))])
+    program.add("menu_size", step <= LARGEST_STEP * largest * cut, cp.sum(cut) <= size)
 
 
-def _parts(term: Term | cp.Expression, sense: str) -> list[cp.Expression]:
-    """Expressions that must not fall when payments rise."""
-    if isinstance(term, cp.Expression):
-        return [-term if sense == "maximize" else term]
-    if isinstance(term, Hypograph):
-        return [term.t, -term.x]
-    if isinstance(term, Complementarity):
-        return [term.a, -term.a, term.b, -term.b]
-    name = type(term).__name__
-    if name == "Inequality":
-        return [term.args[0] - term.args[1]]
-    if name == "NonPos":
-        return [term.args[0]]
-    if name == "NonNeg":
-        return [-term.args[0]]
-    return [sign * argument for argument in term.args for sign in (1, -1)]
-
-
-def _payment_slope(
-    contract: ScreeningContract, program: Program, part: cp.Expression, fresh: cp.Variable
-) -> NDArray[np.float64] | None:
-    """Differentiate an expression in the payments, all else fixed; None if it is not affine in them."""
-    payment, probs_weighted, rent = (program[name] for name in ("payment", "expected_payment", "rent"))
-    stand_in = {
-        id(payment): fresh,
-        id(rent): fresh,
-        id(probs_weighted): contract.probs @ fresh,
-    }
-    for variable in part.variables():
-        stand_in.setdefault(id(variable), cp.Constant(np.ones(variable.shape)))
-    replaced = _substitute(part, stand_in)
-    if not replaced.variables():
-        return np.zeros(1)
-    if not replaced.is_affine():
-        return None
-    fresh.save_value(np.zeros(fresh.shape))  # the gradient of an affine expression is the same everywhere
-    return np.asarray(replaced.grad[fresh].todense())
-
-
-def _substitute(expression: cp.Expression, stand_in: dict[int, cp.Expression]) -> cp.Expression:
-    """Copy of an expression with some of its nodes replaced: the outermost ones that are listed."""
-    if id(expression) in stand_in:
-        return stand_in[id(expression)]
-    if not expression.args:
-        return expression
-    arguments = [_substitute(argument, stand_in) for argument in expression.args]
-    if all(new is old for new, old in zip(arguments, expression.args, strict=True)):
-        return expression
-    return expression.copy(arguments)
-
-
-PRICED = {
-    "expected_payment": "budget",
-    "payment": "payment_cap",
-    "expected_quantity": "minimum_data",
-    "quantity": "minimum_quantity",
-}
-"""What the exact algorithm can price, by the name of the expression that is bounded."""
-
-
-class ExactContract:
-    """The exact algorithm, for the program as it was declared, and bounds that it knows how to price.
-
-    These are ``expected_payment <= b``, ``payment <= b``, ``expected_quantity >= b`` and ``quantity >= b``,
-    with ``b`` constant, each at most once, and together only for gains without kinks.
-    """
-
-    def __init__(self, contract: ScreeningContract) -> None:
-        self.contract = contract
-
-    def refuses(self, program: Program, changes: Changes) -> tuple[str, ...]:
-        """Families, or ``"objective"``, that it cannot price."""
-        refused = [*changes.dropped, *(("objective",) if changes.objective else ())]
-        # Several prices at once are slow to find where the gain has kinks and quantities jump.
-        kinked = isinstance(self.contract.gain, PiecewiseLinearGain)
-        taken: dict[str, str] = {}
-        for family in changes.added:
-            kind = _bound_of(program, family)
-            if kind is None or kind[0] in taken or (taken and kinked):
-                refused.append(family)
-            else:
-                taken[kind[0]] = family
-        return tuple(refused)
-
-    def __call__(self, program: Program, changes: Changes, settings: Settings) -> ExactAnswer:
-        """Solve: the base program directly, bounds by their prices."""
-        c = self.contract
-        parameters = (c.types, c.probs, c.gain, c.unit_cost)
-        bounds = {family: _bound_of(program, family) for family in changes.added}
-        families = {kind[0]: family for family, kind in bounds.items() if kind is not None}
-        prices: dict[str, Any] = {}
-        if not families:
-            menu = exact.solve_exact(*parameters)
-        else:
-            given = {kind[0]: kind[1] for kind in bounds.values() if kind is not None}
-            try:
-                menu, found = pricing.solve_priced(*parameters, **given)
-            except Infeasible as error:
-                named = tuple(families[kind] for kind in error.families if kind in families)
-                return ExactAnswer(conflict=named or tuple(bounds), reason=str(error))
-            # Payments fall with the type: a cap on all of them is one on the first.
-            prices = {
-                families[kind]: np.eye(1, c.n_types)[0] * price if kind == "payment_cap" else price
-                for kind, price in found.items()
-            }
-        values = {"quantity": menu.quantity}
-        if program.has_variable("payment"):
-            values["payment"] = menu.payment
-        return ExactAnswer(values, prices, reason="exact algorithm" + (", bounds priced" if prices else ""))
-
-
-def _bound_of(program: Program, family: str) -> tuple[str, Any] | None:
-    """Read a family as one of the bounds that can be priced: its kind and its value, or None."""
-    terms = program.families[family]
-    if len(terms) != 1 or type(terms[0]).__name__ != "Inequality":
-        return None
-    smaller, larger = terms[0].args
-    for name, kind in PRICED.items():
-        upper = kind in ("budget", "payment_cap")
-        bounded, bound = (smaller, larger) if upper else (larger, smaller)
-        if bounded is not program[name] or not bound.is_constant():
-            continue
-        value = np.asarray(bound.value, dtype=float)
-        vector = kind == "minimum_quantity" and value.shape == program[name].shape
-        if not (value.ndim == 0 or vector) or not np.all(np.isfinite(value) & (value >= 0)):
-            return None
-        return kind, value if vector else float(value)
-    return None
+__all__ = ["FORMS", "Extensions", "Form", "declare", "declare_menu"]
