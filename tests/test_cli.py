@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -28,6 +29,19 @@ mechanism = "contract"
 backends = ["exact", "clarabel"]
 [parameters]
 types = [0.1, 0.2, 0.3]
+gain = { kind = "log", weight = 100, scale = 2 }
+"""
+PRIVATE = """title = "private means"
+mechanism = "private-mean"
+seed = 1
+n_holders = 500
+n_continuous = 10_000
+[data]
+dataset = "diabetes"
+column = "age"
+bounds = [0, 100]
+[parameters]
+types = { lo = 0.2, hi = 1.2, count = 4 }
 gain = { kind = "log", weight = 100, scale = 2 }
 """
 LONG = """title = "long"
@@ -95,6 +109,48 @@ def test_bundled_scenarios_run(name: str, tmp_path: Path) -> None:
     assert sorted(written[0][1].split(", ")) == sorted(path.name for path in out.iterdir())
     assert (out / "menu.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "menu.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_private_means_run(tmp_path: Path) -> None:
+    for library in ("opendp", "sklearn"):
+        pytest.importorskip(library, reason="needs mechopt[privacy]")
+    result = call("run", "private-mean", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = result.stdout.split("\nwritten to")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert table.count(" ok") == 15
+    out = tmp_path / "mechopt-results" / "private-mean"
+    written = re.findall(r"written to (\S+)/: (.*)", result.stdout)
+    assert sorted(written[0][1].split(", ")) == sorted(path.name for path in out.iterdir())
+    # 20 equally likely types with right ends, the paper's parameters: 376.607.
+    assert json.loads((out / "result.json").read_text())["value"] == pytest.approx(376.607, abs=1e-3)
+
+
+def test_a_failed_check_exits_with_1(invoke: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("opendp", "sklearn"):
+        pytest.importorskip(library, reason="needs mechopt[privacy]")
+    (tmp_path / "mine.toml").write_text(PRIVATE)
+    # A theory that expects twice the noise.
+    monkeypatch.setattr("mechopt.studies.private_mean.laplace_scale", lambda n, eps: 2 / (n * eps))
+    result = invoke("run", "mine.toml")
+    assert result.exit_code == 1
+    assert "FAILED" in result.output
+    assert "6 error of noise" in (tmp_path / "mechopt-results" / "mine" / "checks.csv").read_text()
+
+
+def test_a_missing_library_is_a_sentence_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "opendp", None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mechopt", "run", "private-mean"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("BackendUnavailable: mechanism 'private-mean' needs opendp")
+    assert 'pip install "mechopt[privacy]"' in complaint
+    assert not list(tmp_path.iterdir())
 
 
 def test_own_scenario_and_folder(invoke: Any, tmp_path: Path) -> None:

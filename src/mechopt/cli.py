@@ -43,25 +43,25 @@ def run(
     ] = "contract",
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
 ) -> None:
-    """Design a scenario's mechanism, solve it on every capable backend, and check each answer."""
-    from mechopt.studies.report import show_run
-    from mechopt.studies.run import check_output, run_scenario, write_report
+    """Run a scenario: solve its mechanism on every capable backend, or simulate it, and check each answer."""
+    from mechopt.studies.run import check_output, run_study
     from mechopt.studies.scenario import load_scenario
 
     loaded, folder = load_scenario(scenario)
+    loaded.check_ready()
     target = out or Path("mechopt-results") / Path(scenario).stem
     check_output(target)
     with _progress() as bar:
-        task = bar.add_task("declaring", total=None)
+        task = bar.add_task("starting", total=None)
 
         def show(name: str, number: int, total: int) -> None:
             bar.update(task, description=name, completed=number, total=total)
 
-        report = run_scenario(loaded, folder, progress=show)
+        report = run_study(loaded, folder, progress=show)
         bar.update(task, description="writing")
-        write_report(report, target)
-    show_run(report, console)
-    console.print(f"written to {target}/: {', '.join(path.name for path in report.files)}", soft_wrap=True)
+        files = report.write(target)
+    report.show(console)
+    console.print(f"written to {target}/: {', '.join(path.name for path in files)}", soft_wrap=True)
     if not report.agreement:
         raise typer.Exit(SURPRISE)
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mechopt.solvers.backend import backends
-from mechopt.studies.run import RunReport
+from mechopt.studies.run import Check, RunReport
 from mechopt.verification.claim import Outcome, Verdict
 
 
@@ -46,17 +46,39 @@ def show_run(report: RunReport, console: Console) -> None:
     console.print(
         f"reference: {report.reference}" + (f", {value} per holder" if value else ""), highlight=False
     )
-    _print_plain(console, f"closed form: {report.closed_form_note}")
+    print_plain(console, f"closed form: {report.closed_form_note}")
     for row in report.rows:
         if not row.agrees(scenario.tolerance):
             why = row.solution.reason if not row.solution.status.ok else ""
-            _print_plain(console, f"{row.backend}: {why or 'does not meet the reference'}", "yellow")
+            print_plain(console, f"{row.backend}: {why or 'does not meet the reference'}", "yellow")
     for why in dict.fromkeys(report.skipped.values()):
         names = ", ".join(name for name, reason in report.skipped.items() if reason == why)
-        _print_plain(console, f"not run: {names} ({why})", "dim")
+        print_plain(console, f"not run: {names} ({why})", "dim")
 
 
-def _print_plain(console: Console, text: str, style: str | None = None) -> None:
+def show_checks(checks: Iterable[Check], console: Console) -> None:
+    """Print a study's checks, then what is behind those that failed."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("check", no_wrap=True)
+    for name in ("measured", "expected", "tolerance"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    listed = list(checks)
+    for check in listed:
+        table.add_row(
+            check.name,
+            _number(check.measured, ".7g") or "nan",
+            _number(check.expected, ".7g"),
+            _number(check.tolerance, ".1e") if check.tolerance else "exact",
+            "[green]ok[/]" if check.passed else "[red]FAILED[/]",
+        )
+    console.print(table)
+    for check in listed:
+        if not check.passed:
+            print_plain(console, f"{check.name}: {check.says}; tolerance: {check.why}", "red")
+
+
+def print_plain(console: Console, text: str, style: str | None = None) -> None:
     """Print what may quote a user or a solver: no markup in it."""
     console.print(text, style=style, markup=False, highlight=False)
 

@@ -6,9 +6,9 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,76 @@ from mechopt.solvers.backend import all_backends, choose, get_backend
 from mechopt.solvers.errors import InvalidInput, MechanismError, Unbounded
 from mechopt.solvers.program import Program
 from mechopt.solvers.solution import Solution, Status
-from mechopt.studies.scenario import Scenario
+from mechopt.studies.scenario import KINDS, BaseScenario, Scenario
 from mechopt.verification.audit import Audit
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 Array = NDArray[np.float64]
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(step, number, total)`` before each step."""
+
+
+class Report(Protocol):
+    """What any kind of scenario's run returns."""
+
+    @property
+    def agreement(self) -> bool:
+        """Whether everything came out as it should."""
+
+    def show(self, console: Console) -> None:
+        """Print the findings, on 80 columns."""
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write tables, the full record and figures into a folder; return what was written."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number that a study holds to what it should be.
+
+    Attributes
+    ----------
+    name : str
+    says : str
+        What is measured, with its unit.
+    measured, expected, tolerance : float
+        The check passes if they differ by no more than the tolerance.
+    why : str
+        Where the tolerance comes from.
+    """
+
+    name: str
+    says: str
+    measured: float
+    expected: float
+    tolerance: float
+    why: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the measured value is the expected one, to the tolerance; a missing one never is."""
+        return bool(abs(self.measured - self.expected) <= self.tolerance)
+
+    def record(self) -> dict[str, Any]:
+        """Plain record for CSV and JSON."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def run_study(scenario: BaseScenario, folder: Path, *, progress: Progress = lambda *_: None) -> Report:
+    """Run a scenario of any kind.
+
+    Parameters
+    ----------
+    scenario : BaseScenario
+    folder : Path
+        What the scenario's own paths are relative to.
+    progress : callable
+        Called as ``progress(step, number, total)`` before each step.
+    """
+    report: Report = KINDS[scenario.mechanism].run_function()(scenario, folder, progress=progress)
+    return report
 
 
 @dataclass(frozen=True)
@@ -95,6 +161,16 @@ class RunReport:
         """Whether at least one backend answered, and all that did agree with the reference."""
         return bool(self.rows) and all(row.agrees(self.scenario.tolerance) for row in self.rows)
 
+    def show(self, console: Console) -> None:
+        """Print what the run found."""
+        from mechopt.studies.report import show_run
+
+        show_run(self, console)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write tables, the full record and figures into a folder; return what was written."""
+        return write_report(self, folder)
+
 
 def choose_backends(scenario: Scenario, program: Program) -> tuple[list[str], dict[str, str]]:
     """Return the backends to run, and for the others why not.
@@ -121,9 +197,7 @@ def choose_backends(scenario: Scenario, program: Program) -> tuple[list[str], di
     return chosen, skipped
 
 
-def run_scenario(
-    scenario: Scenario, folder: Path, *, progress: Callable[[str, int, int], None] = lambda *_: None
-) -> RunReport:
+def run_scenario(scenario: Scenario, folder: Path, *, progress: Progress = lambda *_: None) -> RunReport:
     """Design, solve on every backend, audit, repair and compare.
 
     Parameters
@@ -203,13 +277,13 @@ def write_report(report: RunReport, out: Path) -> list[Path]:
     """Write tables, the full record and figures into a folder; return what was written."""
     out.mkdir(parents=True, exist_ok=True)
     files = [out / "backends.csv", out / "result.json"]
-    _write_csv(files[0], [row.record() for row in report.rows])
+    write_csv(files[0], [row.record() for row in report.rows])
     files[1].write_text(
-        json.dumps(_plain(_record(report)), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        json.dumps(plain(_record(report)), indent=2, allow_nan=False) + "\n", encoding="utf-8"
     )
     if report.best is not None:
         menu = out / "menu.csv"
-        _write_csv(menu, _menu_rows(report, report.best))
+        write_csv(menu, _menu_rows(report, report.best))
         files.append(menu)
         for kind in ("menu", "rents"):
             figure = report.mechanism.plot(kind, report.best)
@@ -261,7 +335,8 @@ def _record(report: RunReport) -> dict[str, Any]:
     }
 
 
-def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write records as CSV, with a column for every key that one of them has."""
     rows = list(rows)
     with path.open("w", newline="", encoding="utf-8") as stream:
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -270,14 +345,14 @@ def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no arrays and no NaN; a missing number is null."""
+def plain(value: Any) -> Any:
+    """Make a value fit for JSON, which has no arrays and no NaN: a missing number is null."""
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, np.integer):
@@ -296,4 +371,17 @@ def check_output(out: Path) -> None:
         raise InvalidInput(f"cannot write into {out}: {error.strerror or error}") from None
 
 
-__all__ = ["BackendRow", "MechanismError", "RunReport", "check_output", "run_scenario", "write_report"]
+__all__ = [
+    "BackendRow",
+    "Check",
+    "MechanismError",
+    "Progress",
+    "Report",
+    "RunReport",
+    "check_output",
+    "plain",
+    "run_scenario",
+    "run_study",
+    "write_csv",
+    "write_report",
+]

@@ -1,9 +1,15 @@
-"""Scenarios: a mechanism, its parameters and own linear constraints, as TOML: data only, never executed."""
+"""Scenarios: a mechanism, its parameters and own linear constraints, as TOML: data only, never executed.
+
+What a scenario contains depends on its ``mechanism``. A new kind is a line in `KINDS`, a pydantic model
+derived from `BaseScenario`, and a function that runs it and returns a report (`mechopt.studies.run.Report`).
+"""
 
 from __future__ import annotations
 
+import pkgutil
 import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,11 +54,64 @@ GAINS: dict[str, Callable[..., ConcaveFunction]] = {
 }
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table of a scenario: unknown keys, wrong kinds of values and infinities are refused."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Spaced(_Table):
+class BaseScenario(Table):
+    """What every scenario has."""
+
+    title: str
+    mechanism: str
+
+    def check_ready(self) -> None:
+        """Check that what the run needs beyond the package itself is installed.
+
+        Raises
+        ------
+        BackendUnavailable
+            Naming what is missing and how to install it.
+        """
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What handles a kind of scenario, as ``"module:name"``: imported only when one is read or run.
+
+    Attributes
+    ----------
+    model : str
+        Its pydantic model, derived from `BaseScenario`.
+    run : str
+        A function ``run(scenario, folder, *, progress)`` that returns a `mechopt.studies.run.Report`.
+    """
+
+    model: str
+    run: str
+
+    def model_class(self) -> type[BaseScenario]:
+        """Import the model."""
+        found: type[BaseScenario] = pkgutil.resolve_name(self.model)
+        return found
+
+    def run_function(self) -> Callable[..., Any]:
+        """Import the run function."""
+        found: Callable[..., Any] = pkgutil.resolve_name(self.run)
+        return found
+
+
+KINDS = {
+    "private-mean": Kind(
+        "mechopt.studies.private_mean:PrivateMean", "mechopt.studies.private_mean:run_private_mean"
+    ),
+    "contract": Kind("mechopt.studies.scenario:Scenario", "mechopt.studies.run:run_scenario"),
+}
+"""Kinds of scenarios by their ``mechanism``."""
+
+
+class Spaced(Table):
     """Evenly spaced types."""
 
     start: float
@@ -60,7 +119,7 @@ class Spaced(_Table):
     count: int = Field(ge=1, le=10_000_000)
 
 
-class HoldersFile(_Table):
+class HoldersFile(Table):
     """Types and probabilities counted from a table of holders; the path is relative to the scenario."""
 
     file: str
@@ -69,7 +128,7 @@ class HoldersFile(_Table):
     n_types: int | None = Field(default=None, ge=1)
 
 
-class Gain(_Table):
+class Gain(Table):
     """The demander's gain: its kind, and that kind's own parameters."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
@@ -93,7 +152,7 @@ class Gain(_Table):
             raise InvalidInput(f"parameters.gain of kind {self.kind!r}: {error}") from None
 
 
-class ContractParameters(_Table):
+class ContractParameters(Table):
     """Parameters of a screening contract."""
 
     types: (
@@ -138,7 +197,7 @@ class ContractParameters(_Table):
         )
 
 
-class Term(_Table):
+class Term(Table):
     """One term of a linear constraint: a coefficient times a variable or named expression of the program.
 
     A vector enters whole (then the constraint holds entry by entry), by one ``index``, or summed with
@@ -177,7 +236,7 @@ class Term(_Table):
         return value if self.coefficient == 1.0 else self.coefficient * value
 
 
-class LinearConstraint(_Table):
+class LinearConstraint(Table):
     """An own family of the program: ``sum of terms  <= | >= | ==  bound``."""
 
     family: str
@@ -205,10 +264,9 @@ class LinearConstraint(_Table):
         program.add(self.family, constraint)
 
 
-class Scenario(_Table):
-    """A whole scenario."""
+class Scenario(BaseScenario):
+    """A screening contract, to be solved on every capable backend."""
 
-    title: str
     mechanism: Literal["contract"]
     parameters: ContractParameters
     form: Form = "reduced"
@@ -242,12 +300,13 @@ def bundled_scenarios() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
 
 
-def load_scenario(name_or_path: str | Path) -> tuple[Scenario, Path]:
+def load_scenario(name_or_path: str | Path) -> tuple[Any, Path]:
     """Read a scenario by the name of a bundled one, or from a TOML file.
 
     Returns
     -------
-    scenario : Scenario
+    scenario : BaseScenario
+        Of the model that its ``mechanism`` has in `KINDS`.
     folder : Path
         The folder that its own paths are relative to.
 
@@ -274,8 +333,14 @@ def load_scenario(name_or_path: str | Path) -> tuple[Scenario, Path]:
         raise InvalidInput(f"{path.name} is not UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{path.name} is not valid TOML: {error}") from None
+    mechanism = content.get("mechanism")
+    if mechanism is None:
+        raise InvalidInput(f"{path.name}: mechanism: is missing")
+    if not (isinstance(mechanism, str) and mechanism in KINDS):
+        known = " or ".join(map(repr, KINDS))
+        raise InvalidInput(f"{path.name}: mechanism: must be {known} (got {mechanism!r})")
     try:
-        return Scenario.model_validate(_as_floats(content)), path.parent
+        return KINDS[mechanism].model_class().model_validate(_as_floats(content)), path.parent
     except ValidationError as error:
         raise InvalidInput(f"{path.name}: " + "; ".join(map(_explain, error.errors()))) from None
 
@@ -300,7 +365,7 @@ def _explain(error: Any) -> str:
     parts = [part for part in error["loc"] if not str(part).startswith("<")]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
     got = error.get("input")
-    shown = "" if isinstance(got, dict | _Table) or error["type"] == "missing" else f" (got {got!r})"
+    shown = "" if isinstance(got, dict | Table) or error["type"] == "missing" else f" (got {got!r})"
     message = _MESSAGES.get(error["type"], error["msg"].removeprefix("Value error, "))
     return f"{path or 'the scenario'}: {message}{shown}"
 
