@@ -2,14 +2,27 @@
 
 from importlib.metadata import version as _version
 
+from mechopt.formulations.accuracy_shaping import AccuracyShaping
+from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
 from mechopt.formulations.attitudes import CARA, Attitude, ChiSquared, CVaR, KullbackLeibler, Wasserstein
 from mechopt.formulations.functions import (
+    AccuracyFunction,
+    AtomGain,
     ConcaveFunction,
+    ConvexCost,
+    EvaluatedGain,
+    GeneralizationBound,
     LogGain,
     PiecewiseLinearGain,
+    PowerCost,
     PowerGain,
+    PowerLawAccuracy,
+    QuadraticCost,
     QuadraticGain,
     SaturatingGain,
+    SqrtAccuracy,
+    TabulatedAccuracy,
+    UserAccuracy,
 )
 from mechopt.formulations.screening import ContinuousContract, ContractGroups, ScreeningContract
 from mechopt.solvers import (
@@ -38,6 +51,7 @@ from mechopt.solvers import (
     solve,
     unregister,
 )
+from mechopt.studies import calibrate
 from mechopt.verification import (
     Audit,
     Claim,
@@ -54,7 +68,10 @@ __version__ = _version("mechopt")
 
 __all__ = [
     "CARA",
+    "AccuracyFunction",
+    "AccuracyShaping",
     "Answer",
+    "AtomGain",
     "Attitude",
     "Audit",
     "Backend",
@@ -68,9 +85,13 @@ __all__ = [
     "ConcaveFunction",
     "ContinuousContract",
     "ContractGroups",
+    "ConvexCost",
+    "CostScreening",
     "Deviation",
+    "EvaluatedGain",
     "ExactAnswer",
     "Finding",
+    "GeneralizationBound",
     "Hypograph",
     "Infeasible",
     "InvalidInput",
@@ -82,20 +103,27 @@ __all__ = [
     "MissingCapability",
     "NotApplicable",
     "PiecewiseLinearGain",
+    "PowerCost",
     "PowerGain",
+    "PowerLawAccuracy",
     "Program",
+    "QuadraticCost",
     "QuadraticGain",
     "SaturatingGain",
     "ScreeningContract",
     "Settings",
     "Solution",
     "SolverFailure",
+    "SqrtAccuracy",
     "Status",
+    "TabulatedAccuracy",
     "Unbounded",
+    "UserAccuracy",
     "Verdict",
     "Wasserstein",
     "audit_choices",
     "backends",
+    "calibrate",
     "register",
     "run_claim",
     "run_claims",

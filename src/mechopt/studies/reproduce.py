@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mechopt.formulations.accuracy_shaping.figures import FIGURES as ACCURACY_FIGURES
+from mechopt.formulations.accuracy_shaping.published import check_numbers as check_accuracy
 from mechopt.formulations.figures import save
 from mechopt.formulations.screening.figures import FIGURES as SCREENING_FIGURES
 from mechopt.formulations.screening.published import check_numbers as check_screening
@@ -47,7 +49,10 @@ class _Paper:
     check: Callable[[str, Mapping[str, Any]], tuple[int, float]]
 
 
-PAPERS = {"contract": _Paper(SCREENING_FIGURES, check_screening)}
+PAPERS = {
+    "contract": _Paper(SCREENING_FIGURES, check_screening),
+    "accuracy-shaping": _Paper(ACCURACY_FIGURES, check_accuracy),
+}
 
 
 def reproduce_paper(
@@ -58,7 +63,7 @@ def reproduce_paper(
     Parameters
     ----------
     paper : str
-        ``"contract"``.
+        ``"contract"`` or ``"accuracy-shaping"``.
     out : path
         Folder for ``figure_2.png``, ``figure_2.pdf``, ``figure_2.csv`` and so on; made if need be.
     progress : callable

@@ -226,7 +226,7 @@ class _ExactGroups:
         return mixed, price
 
     def _values(self, program: Program, quantities: Mapping[str, Array]) -> dict[str, Array]:
-        values = {}
+        values: dict[str, Array] = {}
         for name, c in self.groups.contracts.items():
             quantity = quantities[name]
             burden, amount = c.burden(quantity), c.types * quantity

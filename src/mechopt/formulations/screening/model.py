@@ -16,7 +16,7 @@ from mechopt.formulations.functions import ConcaveFunction, ConvexCost, LogGain
 from mechopt.formulations.incentives import check_form
 from mechopt.formulations.screening import closed_form as oracle
 from mechopt.formulations.screening import exact
-from mechopt.formulations.screening.program import FORMS, Form, declare
+from mechopt.formulations.screening.program import FORMS, Form, declare, outside_options
 from mechopt.solvers import certify
 from mechopt.solvers.backend import DEFAULT_TOLERANCE, Settings, get_backend
 from mechopt.solvers.errors import InvalidInput, Unbounded
@@ -418,13 +418,14 @@ class ScreeningContract:
         """
         quantity, payment = self.read(menu)
         burden = self.burden(quantity)
+        outside = outside_options(outside_option, self.n_types)
         # On a market where nobody trades payments are rounding error, and no measure of anything.
         scale = max(float(np.max(np.abs(payment))), 1e-3 * self.scales()[1])
         if self.n_types <= ALL_PAIRS_LIMIT:
             table = menus.utility_matrix(self.types, burden, payment, self.unit_cost)
-            return audit_choices(table, outside_option=outside_option, scale=scale)
+            return audit_choices(table, outside_option=outside, scale=scale)
         rent = payment - self.unit_cost * self.types * burden
-        shortfall = outside_option - rent
+        shortfall = outside - rent
         lowest = int(np.argmax(shortfall))
         favourite = menus.favourites(self.types, burden, payment, self.unit_cost)
         temptation = payment[favourite] - self.unit_cost * self.types * burden[favourite] - rent

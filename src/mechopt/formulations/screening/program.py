@@ -75,7 +75,7 @@ class Extensions:
     ) -> Extensions:
         """Validate what a user asks for."""
         if outside_option is not None:
-            outside_option = _outside_option(outside_option, contract.n_types)
+            outside_option = outside_options(outside_option, contract.n_types)
             if form not in PAYING_FORMS:
                 raise InvalidInput(
                     f"form={form!r} assumes that only the last type's participation can bind, which outside "
@@ -112,7 +112,8 @@ _EXAMPLES = {
 }
 
 
-def _outside_option(value: ArrayLike, n_types: int) -> Array:
+def outside_options(value: ArrayLike, n_types: int) -> Array:
+    """Return one outside option a type, checked; a single number is that of all."""
     option = checks.vector(np.full(n_types, value) if np.ndim(value) == 0 else value, "outside_option")
     if option.size != n_types:
         raise InvalidInput(
@@ -245,4 +246,4 @@ def _limit_menu(contract: ScreeningContract, program: Program, size: int) -> Non
     program.add("menu_size", step <= LARGEST_STEP * largest * cut, cp.sum(cut) <= size)
 
 
-__all__ = ["FORMS", "Extensions", "Form", "declare", "declare_menu"]
+__all__ = ["FORMS", "Extensions", "Form", "declare", "declare_menu", "outside_options"]

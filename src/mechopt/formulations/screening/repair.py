@@ -103,13 +103,13 @@ def _extensions(program: Program | None) -> Extensions:
 
 def _pooled(burden: Array, cut: Array, probs: Array) -> Array:
     """Give the types between two cuts their mean; those behind the last cut get nothing."""
-    cut = cut > 0.5
-    contract = np.append(0, np.cumsum(cut)[:-1])
+    behind = cut > 0.5
+    contract = np.append(0, np.cumsum(behind)[:-1])
     mean = np.bincount(contract, probs * burden) / np.bincount(contract, probs)
-    mean = mean[contract]
+    pooled = np.asarray(mean[contract], dtype=np.float64)
     # Behind the last cut no contract is left but the null contract.
-    mean[contract >= np.count_nonzero(cut)] = 0.0
-    return mean
+    pooled[contract >= np.count_nonzero(behind)] = 0.0
+    return pooled
 
 
 def _best(

@@ -60,7 +60,7 @@ def release_is_private(case: ReleaseCase) -> Finding:
     means = np.array([np.mean(case.records), np.mean(case.neighbour)])
     releases = np.concatenate([means, means.mean(keepdims=True), means - 9 * scale, means + 9 * scale])
     worst = largest(laplace_log_ratio(releases, case.records, case.neighbour, scale))
-    moved = abs(sum(map(fraction, case.records)) - sum(map(fraction, case.neighbour))) / n
+    moved = abs(fraction(case.records[case.changed]) - fraction(case.to)) / n
     exact = moved * n * fraction(case.eps)
     gap = max(abs(worst - float(exact)), float(exact - fraction(case.eps))) / case.eps
     farthest = {fraction(case.records[case.changed]), fraction(case.to)} == {Fraction(0), Fraction(1)}
