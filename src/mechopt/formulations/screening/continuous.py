@@ -35,6 +35,7 @@ from mechopt.verification.audit import Audit, audit_choices
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["ContinuousContract", "ContinuousForm", "ContinuousMenu", "Grid", "Pool"]
 
@@ -437,6 +438,21 @@ class ContinuousMenu:
         columns = {"quantity": self.quantity(eps), "payment": self.payment(eps), "rent": self.rent(eps)}
         return pd.DataFrame({"eps": eps, **columns})
 
+    def plot(self, kind: str = "menu", *, discrete: ScreeningContract | None = None) -> Figure:
+        """Draw the menu against the types, or how fast the menus of grids approach it.
+
+        Parameters
+        ----------
+        kind : {"menu", "rents", "convergence"}
+            Quantities and payments; rents beside virtual and true cost; or errors of the value and of the
+            payments of grid menus, against their number of types.
+        discrete : ScreeningContract, optional
+            A contract such as ``menu.contract.discretize(10)``, whose own menu is drawn over it as markers.
+        """
+        from mechopt.formulations.screening import figures
+
+        return figures.plot_continuous(self, kind, discrete=discrete)
+
     @property
     def _kinks(self) -> FloatArray:
         ends = [end for pool in self.pools for end in pool[:2]]
@@ -724,6 +740,10 @@ class ContinuousContract:
         regular = not np.any(_rise(scan.target) > self._flat)
         return ContinuousMenu(self, self._cutoff(quantity, shared), tuple(shared), regular)
 
+    def plot(self, kind: str = "menu", *, discrete: ScreeningContract | None = None) -> Figure:
+        """Draw the optimal menu; see `ContinuousMenu.plot`."""
+        return self.solve().plot(kind, discrete=discrete)
+
     def _cutoff(self, quantity: FloatArray, pools: list[Pool]) -> float:
         """Where the quantities reach 0, given those on the grid."""
         nodes = self._scan.nodes
@@ -907,9 +927,17 @@ class ContinuousContract:
         >>> contract.discretize(4, grid="paper").types.round(3).tolist()
         [0.01, 0.06, 0.11, 0.16]
         """
-        n_types = checks.count(n_types, "n_types")
         if grid not in get_args(Grid):
             raise InvalidInput(f"grid must be 'right' or 'paper', got {grid!r}")
+        edges, probs = self._equal_cells(n_types)
+        types = edges[1:] if grid == "right" else edges[:-1]
+        return ScreeningContract(
+            types=types, probs=probs / probs.sum(), gain=self.gain, unit_cost=self.unit_cost
+        )
+
+    def _equal_cells(self, n_types: int) -> tuple[FloatArray, FloatArray]:
+        """Ends of cells of equal width, shape (n_types + 1,), and their probabilities, all > 0."""
+        n_types = checks.count(n_types, "n_types")
         edges = np.linspace(self.lo, self.hi, n_types + 1)
         probs = self._law.prob(edges[:-1], edges[1:])
         if not probs.min() > 0:
@@ -918,10 +946,85 @@ class ContinuousContract:
                 f"n_types = {n_types} makes cell {k}, [{edges[k]:g}, {edges[k + 1]:g}], which has no "
                 "probability to machine precision; take fewer types, or narrow [lo, hi]"
             )
-        types = edges[1:] if grid == "right" else edges[:-1]
-        return ScreeningContract(
-            types=types, probs=probs / probs.sum(), gain=self.gain, unit_cost=self.unit_cost
-        )
+        return edges, probs
+
+    def cell_nodes(self, n_types: int, n_nodes: int = 8) -> tuple[FloatArray, FloatArray]:
+        r"""Represent the types in each cell of a grid by a few, for expectations over the cell.
+
+        .. math:: E[g(\varepsilon) \mid \delta_{k-1} < \varepsilon \le \delta_k]
+           \approx \sum_j w_{kj} \, g(\varepsilon_{kj})
+
+        This is the Gauss rule of the types' own distribution: exact for polynomials up to the degree
+        2 n_nodes - 1, whatever the density. All weights are positive, so that the mean of a concave gain is
+        concave in the quantity, and can be declared in a program.
+
+        Parameters
+        ----------
+        n_types : int
+            Number of cells of equal width, >= 1, as for `discretize`.
+        n_nodes : int
+            Types in each cell, >= 1.
+
+        Returns
+        -------
+        nodes : ndarray, shape (n_types, n_nodes)
+            Privacy levels (nats), increasing, inside their cell.
+        weights : ndarray, shape (n_types, n_nodes)
+            Their probabilities given the cell, > 0; rows sum to 1.
+
+        Raises
+        ------
+        InvalidInput
+            If an argument is not a whole number >= 1, or a cell has probability 0.
+
+        Notes
+        -----
+        With the grid of `discretize`, a menu that is incentive compatible for the grid's types is worth
+        the sum over cells of ``probs[k] * (weights[k] @ gain(nodes[k] * quantity[k]) - payment[k])`` to the
+        demander, since all types of a cell choose the contract of its right end. That is its
+        `realised_value`, up to the rule's error.
+
+        Examples
+        --------
+        >>> import scipy.stats
+        >>> contract = ContinuousContract(scipy.stats.uniform(0.2, 0.6), lo=0.2, hi=0.8)
+        >>> nodes, weights = contract.cell_nodes(3, n_nodes=2)
+        >>> nodes.round(3).tolist(), weights.round(3).tolist()
+        ([[0.242, 0.358], [0.442, 0.558], [0.642, 0.758]], [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]])
+        """
+        n_nodes = checks.count(n_nodes, "n_nodes")
+        edges, _ = self._equal_cells(n_types)
+        # Panels that follow the distribution, cut at the ends of the cells, stand for the types.
+        ends = np.union1d(edges, self._cells)
+        points = _points(ends[:-1], ends[1:])
+        masses = _expectation_weights(self._law, ends[:-1], ends[1:], points)
+        first = np.searchsorted(ends, edges[:-1])
+        count = np.diff(np.append(first, ends.size - 1))
+        middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+        x = (points - np.repeat(middle, count)[:, None]) / np.repeat(half, count)[:, None]
+
+        def mean(values: FloatArray) -> FloatArray:
+            return np.asarray(np.add.reduceat((masses * values).sum(axis=1), first) / share)
+
+        def at_points(cells: FloatArray) -> FloatArray:
+            return np.repeat(cells, count)[:, None]
+
+        share = np.ones(first.size)
+        share = mean(np.ones_like(x))
+        # Orthonormal polynomials by their recurrence (Stieltjes); its coefficients make a symmetric matrix,
+        # with the nodes as eigenvalues (Golub and Welsch).
+        jacobi = np.zeros((first.size, n_nodes, n_nodes))
+        before, now, coupling = np.zeros_like(x), np.ones_like(x), np.zeros(first.size)
+        for j in range(n_nodes):
+            jacobi[:, j, j] = centre = mean(x * now * now)
+            before, now = now, (x - at_points(centre)) * now - at_points(coupling) * before
+            if j + 1 < n_nodes:
+                coupling = np.sqrt(np.maximum(mean(now * now), _TINY))
+                jacobi[:, j, j + 1] = jacobi[:, j + 1, j] = coupling
+                now = now / at_points(coupling)
+        roots, vectors = np.linalg.eigh(jacobi)
+        nodes = np.clip(middle[:, None] + half[:, None] * roots, edges[:-1, None], edges[1:, None])
+        return nodes, np.asarray(vectors[:, 0, :] ** 2)
 
     def realised_value(self, menu: Any) -> float:
         """Compute what the demander gets if she offers these holders a finite menu.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mechopt.formulations import checks
 from mechopt.formulations.figures import (
     COLOURS,
     GREY,
@@ -34,15 +36,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from mechopt.formulations.screening.continuous import ContinuousMenu, Grid
+
 Array = NDArray[np.float64]
 Numbers = dict[str, Any]
 
 EPS = r"privacy level $\varepsilon$ (nats)"
 QUANTITY, PAYMENT = r"quantity $q$ (records)", r"payment $\gamma$ (utility)"
+TYPES = "number of types $K$"
 RENT, COST = r"information rent $u$ (utility)", "cost of a record (utility)"
+CURVED_COST = "cost per unit of $h(q)$ (utility)"
 
 N_POINTS = 401
 """Points of a curve; on the paper's interval every multiple of 0.0005 is one."""
+
+POOLED, LEFT_OUT = "one contract for several types", "no contract"
+"""What shaded types have in common."""
+
+Span = tuple[str, str, float, float]
 
 MANY_TYPES = 60
 """Types from which a line is drawn instead of markers."""
@@ -232,26 +243,34 @@ def plot_contract(contract: ScreeningContract, menu: Mapping[str, Any] | Any, ki
     draw = {"menu": _draw_menu, "rents": _draw_rents}.get(kind)
     if draw is None:
         raise InvalidInput(f"kind must be 'menu' or 'rents', got {kind!r}")
-    quantity, payment = contract._read(menu)
+    quantity, payment = contract.read(menu)
     figure, panels = new_figure(2, width="page", height=2.5)
     draw(contract, quantity, payment, panels)
     margin = 0.03 * float(np.ptp(contract.types)) or 0.03 * float(contract.types[0])
+    _finish(
+        figure, panels, contract.types[[0, -1]], margin, _spans(contract.types, quantity, menu, margin / 2)
+    )
+    return figure
+
+
+def _finish(figure: Figure, panels: list[Axes], ends: Array, margin: float, spans: list[Span]) -> None:
+    """Set the range of types, shade those that are pooled or left out, and add the legends."""
+    shades: dict[str, Any] = {}
     for axes in panels:
-        axes.set_xlim(contract.types[0] - margin, contract.types[-1] + margin)
-        shades = _shade(axes, contract.types, quantity, menu, margin / 2)
+        axes.set_xlim(ends[0] - margin, ends[1] + margin)
+        for name, colour, left, right in spans:
+            shades[name] = axes.axvspan(left, right, color=colour, alpha=0.28, linewidth=0)
         if axes.get_legend_handles_labels()[1]:
             legend(axes)
     if shades:
-        names = list(shades)
         figure.legend(
-            [shades[name] for name in names],
-            names,
+            list(shades.values()),
+            list(shades),
             loc="outside upper center",
             ncols=2,
             fontsize=SMALL,
             frameon=False,
         )
-    return figure
 
 
 def _draw_menu(contract: ScreeningContract, quantity: Array, payment: Array, panels: list[Axes]) -> None:
@@ -268,7 +287,7 @@ def _draw_menu(contract: ScreeningContract, quantity: Array, payment: Array, pan
 
 
 def _draw_rents(contract: ScreeningContract, quantity: Array, payment: Array, panels: list[Axes]) -> None:
-    rent = payment - contract.unit_cost * contract.types * quantity
+    rent = payment - contract.unit_cost * contract.types * contract.burden(quantity)
     _per_type(panels[0], contract.types, rent, "green")
     panels[0].set_ylim(bottom=min(0.0, 1.05 * float(rent.min())))
     label(panels[0], EPS, RENT)
@@ -278,7 +297,7 @@ def _draw_rents(contract: ScreeningContract, quantity: Array, payment: Array, pa
         panels[1], contract.types, contract.unit_cost * contract.types, "black", "s", "true: the holder's"
     )
     panels[1].set_ylim(bottom=0)
-    label(panels[1], EPS, COST)
+    label(panels[1], EPS, COST if contract.cost_curve is None else CURVED_COST)
 
 
 def _per_type(axes: Axes, types: Array, values: Array, colour: str, shape: str = "o", text: str = "") -> None:
@@ -290,19 +309,17 @@ def _per_type(axes: Axes, types: Array, values: Array, colour: str, shape: str =
     _markers(axes, types, values, colour, shape, text or "_nolegend_")
 
 
-def _shade(axes: Axes, types: Array, quantity: Array, menu: Any, margin: float) -> dict[str, Any]:
-    """Shade pooled types and types without a contract; return what a legend needs, by name."""
+def _spans(types: Array, quantity: Array, menu: Any, margin: float) -> list[Span]:
+    """Runs of types that are pooled, or without a contract: name, colour, left and right end."""
     gaps = np.diff(types, prepend=-np.inf, append=np.inf) / 2
     served = int(np.count_nonzero(quantity > 0))
-    spans = [("one contract for several types", COLOURS["sky"], *pool) for pool in _pools(quantity, menu)]
+    runs = [(POOLED, COLOURS["sky"], *pool) for pool in _pools(quantity, menu)]
     if served < types.size:
-        spans.append(("no contract", GREY, served, types.size))
-    shades = {}
-    for name, colour, start, stop in spans:
-        left = types[start] - min(margin, gaps[start])
-        right = types[stop - 1] + min(margin, gaps[stop])
-        shades[name] = axes.axvspan(left, right, color=colour, alpha=0.28, linewidth=0)
-    return shades
+        runs.append((LEFT_OUT, GREY, served, types.size))
+    return [
+        (name, colour, types[start] - min(margin, gaps[start]), types[stop - 1] + min(margin, gaps[stop]))
+        for name, colour, start, stop in runs
+    ]
 
 
 def _pools(quantity: Array, menu: Any) -> list[tuple[int, int]]:
@@ -314,4 +331,194 @@ def _pools(quantity: Array, menu: Any) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in bounds if b - a > 1 and quantity[a] > 0]
 
 
-__all__ = ["FIGURES", "figure_2", "figure_3", "figure_4", "plot_contract"]
+# ------------------------------------------------------------ a continuum of types
+
+SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
+"""Numbers of types whose menus a plot of convergence compares with the continuum's."""
+
+
+def plot_continuous(
+    menu: ContinuousMenu, kind: str = "menu", *, discrete: ScreeningContract | None = None
+) -> Figure:
+    """Draw the menu for a continuum of types, or how fast the menus of grids approach it.
+
+    Intervals of types that share one contract are shaded, and so are those that get none.
+
+    Parameters
+    ----------
+    menu : ContinuousMenu
+        What to draw.
+    kind : {"menu", "rents", "convergence"}
+        ``"menu"``: quantities and payments. ``"rents"``: rents, and virtual beside true cost of a record.
+        ``"convergence"``: errors of the value and of the payments of grid menus against their number of
+        types; see `plot_convergence`.
+    discrete : ScreeningContract, optional
+        A contract whose own optimal menu is drawn over it as markers; not for ``"convergence"``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InvalidInput
+        For another kind, or a discrete menu where none can be drawn.
+    """
+    if kind == "convergence":
+        if discrete is not None:
+            raise InvalidInput("discrete has no place in kind='convergence', which draws menus of its own")
+        return plot_convergence(menu)
+    draw = {"menu": _draw_continuous_menu, "rents": _draw_continuous_rents}.get(kind)
+    if draw is None:
+        raise InvalidInput(f"kind must be 'menu', 'rents' or 'convergence', got {kind!r}")
+    if discrete is not None and not isinstance(discrete, ScreeningContract):
+        raise InvalidInput(
+            f"discrete must be a ScreeningContract, such as contract.discretize(10), got {discrete!r}"
+        )
+    contract = menu.contract
+    figure, panels = new_figure(2, width="page", height=2.5)
+    # Quantities may jump where pools or the types served end: a point on either side shows it.
+    kinks = np.array([end for pool in menu.pools for end in pool[:2]] + [menu.cutoff])
+    beside = np.concatenate([kinks * (1 - 1e-9), kinks, kinks * (1 + 1e-9)])
+    eps = np.union1d(np.linspace(contract.lo, contract.hi, N_POINTS), beside)
+    draw(menu, eps[(eps >= contract.lo) & (eps <= contract.hi)], discrete, panels)
+    spans = [(POOLED, COLOURS["sky"], pool.start, pool.stop) for pool in menu.pools]
+    if menu.cutoff < contract.hi:
+        spans.append((LEFT_OUT, GREY, menu.cutoff, contract.hi))
+    ends = np.array([contract.lo, contract.hi])
+    _finish(figure, panels, ends, 0.03 * float(np.ptp(ends)), spans)
+    return figure
+
+
+def _draw_continuous_menu(
+    menu: ContinuousMenu, eps: Array, discrete: ScreeningContract | None, panels: list[Axes]
+) -> None:
+    quantity, payment = menu.quantity(eps), menu.payment(eps)
+    # On a log scale the types without a contract are left to the shading.
+    shown = np.where(quantity > 0, quantity, np.nan)
+    marks = _curve_and_marks(panels[0], eps, shown, "blue", discrete, "quantity")
+    served = quantity[quantity > 0]
+    if menu.cutoff < menu.contract.hi:
+        # The last types served get next to nothing, which would take all of a log scale.
+        served = served[: 19 * served.size // 20]
+    log_scale(panels[0], served)
+    linear = panels[0].get_yscale() == "linear"
+    panels[0].set_ylim(bottom=0 if linear else float(np.nanmin(np.append(marks, served))) / 1.5)
+    label(panels[0], EPS, QUANTITY)
+    _curve_and_marks(panels[1], eps, payment, "vermilion", discrete, "payment")
+    panels[1].set_ylim(bottom=0)
+    label(panels[1], EPS, PAYMENT)
+
+
+def _draw_continuous_rents(
+    menu: ContinuousMenu, eps: Array, discrete: ScreeningContract | None, panels: list[Axes]
+) -> None:
+    contract = menu.contract
+    _curve_and_marks(panels[0], eps, menu.rent(eps), "green", discrete, "rent")
+    panels[0].set_ylim(bottom=0)
+    label(panels[0], EPS, RENT)
+    virtual, true = contract.unit_cost * contract.virtual_type(eps), contract.unit_cost * eps
+    text = "virtual: with rents of lower types"
+    panels[1].plot(eps, virtual, color=COLOURS["purple"], linewidth=LINE, label=text)
+    panels[1].plot(eps, true, color="black", linewidth=LINE, label="true: the holder's")
+    # Virtual costs may have no end, where hardly anyone is.
+    finite = float(np.max(virtual, where=np.isfinite(virtual), initial=0.0))
+    top = min(1.05 * finite, 6 * contract.unit_cost * contract.hi)
+    panels[1].set_ylim(0, top)
+    if discrete is not None:
+        marks = np.where(discrete.virtual_cost <= top, discrete.virtual_cost, np.nan)
+        _markers(panels[1], discrete.types, marks, "purple", "o", f"virtual, {discrete.n_types} types")
+    label(panels[1], EPS, COST)
+
+
+def _curve_and_marks(
+    axes: Axes, eps: Array, values: Array, colour: str, discrete: ScreeningContract | None, name: str
+) -> Array:
+    """Draw a curve, and the same of a discrete menu as marks; return these."""
+    if discrete is None:
+        axes.plot(eps, values, color=COLOURS[colour], linewidth=LINE)
+        return np.empty(0)
+    axes.plot(eps, values, color=COLOURS[colour], linewidth=LINE, label="continuous types")
+    marks = discrete.solve()[name]
+    if name == "quantity":
+        marks = np.where(marks > 0, marks, np.nan)
+    _markers(axes, discrete.types, marks, "black", "o", f"{discrete.n_types} types")
+    return marks
+
+
+def plot_convergence(menu: ContinuousMenu, *, sizes: Sequence[int] = SIZES) -> Figure:
+    """Draw how the optimal menus of finer and finer grids approach the menu of the continuum.
+
+    Parameters
+    ----------
+    menu : ContinuousMenu
+        What they approach.
+    sizes : sequence of int
+        Numbers of types, at least two, increasing.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        On log scales, for both grids, against the number of types: by how much the value of a grid's contract
+        differs, and the payment to the type of the grid for which that differs most. A dashed line shows the
+        slope -1.
+
+    Raises
+    ------
+    InvalidInput
+        If there are fewer than two sizes, or they do not increase.
+    """
+    sizes = [checks.count(size, f"sizes[{i}]") for i, size in enumerate(sizes)]
+    if len(sizes) < 2 or any(b <= a for a, b in pairwise(sizes)):
+        raise InvalidInput(f"sizes must be at least two increasing numbers of types, got {sizes}")
+    figure, panels = new_figure(2, width="page", height=2.5)
+    grids: tuple[tuple[Grid, str, str, str], ...] = (
+        ("right", "vermilion", "o", "types at the right ends of cells"),
+        ("paper", "blue", "s", "at the left ends, as in the paper"),
+    )
+    largest = np.zeros((2, len(sizes)))
+    for kind, colour, shape, text in grids:
+        errors = np.array([_errors(menu, n_types, kind) for n_types in sizes]).T
+        largest = np.maximum(largest, errors)
+        for axes, error in zip(panels, errors, strict=True):
+            shown = np.where(error > 0, error, np.nan)
+            axes.plot(sizes, shown, color=COLOURS[colour], linewidth=0.8)
+            _markers(axes, np.array(sizes), shown, colour, shape, text)
+    for axes, error in zip(panels, largest, strict=True):
+        # Through the last point, and a little above.
+        guide = 2 * error[-1] * sizes[-1] / np.array(sizes)
+        axes.plot(
+            sizes, guide, color=GREY, linewidth=0.9, linestyle="--", label="slope −1: halved if K doubles"
+        )
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    label(panels[0], TYPES, "error of the value (utility)")
+    label(panels[1], TYPES, "largest payment error (utility)")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+        fontsize=SMALL,
+        frameon=False,
+    )
+    return figure
+
+
+def _errors(menu: ContinuousMenu, n_types: int, kind: Grid) -> tuple[float, float]:
+    """Error of the value, and the largest of a payment."""
+    contract = menu.contract.discretize(n_types, kind)
+    found = contract.solve()
+    off = np.abs(found["payment"] - menu.payment(contract.types))
+    return abs(found.objective - menu.objective), float(off.max())
+
+
+__all__ = [
+    "FIGURES",
+    "figure_2",
+    "figure_3",
+    "figure_4",
+    "plot_continuous",
+    "plot_contract",
+    "plot_convergence",
+]
