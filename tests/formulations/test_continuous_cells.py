@@ -231,3 +231,75 @@ def test_averaging_beats_the_grid_that_ignores_the_cells(name: str) -> None:
     best = averaged_program(c, n_types).solve("clarabel", tolerance=1e-8).objective
     careless = c.realised_value(c.discretize(n_types).solve())
     assert careless < best < c.solve().objective
+
+
+# ------------------------------------------------------------ the program of a continuum
+
+
+def test_program_of_a_continuum_gives_the_known_values() -> None:
+    c = paper()
+    values = {}
+    for n_types, known in ((5, 366.53906), (50, 369.72706), (200, None)):
+        program = c.program(n_types)
+        solution = program.solve("clarabel", tolerance=1e-7)
+        grid = c.discretize(n_types)
+        repaired = grid.repair(solution, program=program)
+        assert repaired.status is mo.Status.OPTIMAL, repaired.reason
+        assert grid.audit(repaired).ok(1e-12)
+        # The continuum itself chooses from the menu.
+        assert c.realised_value(repaired) == pytest.approx(repaired.objective, rel=1e-7)
+        if known is not None:
+            assert repaired.objective == pytest.approx(known, abs=5e-6)
+        assert repaired.objective > c.realised_value(grid.solve())
+        values[n_types] = repaired.objective
+    assert values[5] < values[50] < values[200] < c.solve().objective
+    # Order two: an eighth of the cells' width squared.
+    errors = [c.solve().objective - values[n] for n in (50, 200)]
+    assert 1.8 < np.log(errors[0] / errors[1]) / np.log(4) < 2.2
+
+
+@pytest.mark.parametrize("name", ["beta(2, .5)", "bumps"])
+def test_program_of_a_continuum_in_every_form(name: str) -> None:
+    c = contract(name)
+    objectives = []
+    for form in ("reduced", "local-monotone", "local", "full"):
+        program = c.program(8, form)
+        objectives.append(program.solve("clarabel", tolerance=1e-8).objective)
+        with pytest.raises(mo.MissingCapability, match="objective"):
+            program.solve("exact")
+    assert objectives == pytest.approx([objectives[0]] * 4, rel=1e-6)
+
+
+def test_program_of_a_continuum_with_extensions() -> None:
+    c = paper()
+    free = c.program(6).solve("clarabel")
+    few = c.program(6, max_menu_size=2)
+    assert few.solve("outer").objective < free.objective
+    wary = c.program(6, risk=mo.CVaR(0.5)).solve("clarabel")
+    assert wary.objective < free.objective
+    budget = c.program(6)
+    budget.add("budget", budget["expected_payment"] <= 40)
+    solution = budget.solve()
+    assert solution.objective < free.objective
+    assert float(solution["expected_payment"]) == pytest.approx(40, rel=1e-6)
+    assert c.discretize(6).repair(solution, program=budget).status is mo.Status.OPTIMAL
+
+
+def test_program_of_a_continuum_with_an_evaluated_gain() -> None:
+    log = mo.LogGain(100, 2)
+    own = mo.EvaluatedGain(log, log.derivative, natural_scale=0.5)
+    c = mo.ContinuousContract(stats.uniform(0.01, 0.2), lo=0.01, hi=0.21, gain=own)
+    program = c.program(5, n_nodes=4)
+    solution = program.solve("outer")
+    same = paper().program(5, n_nodes=4).solve("clarabel")
+    assert solution.objective == pytest.approx(same.objective, rel=1e-6)
+    assert c.discretize(5).repair(solution, program=program).status is mo.Status.OPTIMAL
+
+
+def test_one_node_a_cell_is_the_contract_of_its_mean() -> None:
+    """A cell that stands for its mean type: the gain is that of a contract whose types are the means."""
+    c = paper()
+    nodes, weights = c.cell_nodes(4, n_nodes=1)
+    assert weights == pytest.approx(np.ones((4, 1)))
+    assert nodes[:, 0] == pytest.approx(0.01 + 0.05 * (np.arange(4) + 0.5), rel=1e-12)
+    assert c.program(4, n_nodes=1).solve("clarabel").objective > 0

@@ -636,7 +636,9 @@ class Program:
     def _ask(self, backend: Backend, settings: Settings) -> tuple[Answer, BaseException | None]:
         """Call the backend; what its solver's binding throws, a Rust panic too, becomes a failed answer."""
         try:
-            return backend.solve(self, settings), None
+            # CVXPY derives bounds of expressions as it compiles, with 0 * inf and 0 ** -1 among them.
+            with np.errstate(all="ignore"):
+                return backend.solve(self, settings), None
         except (MechanismError, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:

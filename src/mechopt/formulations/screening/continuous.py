@@ -30,7 +30,9 @@ from mechopt.formulations import checks, menus
 from mechopt.formulations.functions import ConcaveFunction, LogGain
 from mechopt.formulations.screening import exact
 from mechopt.formulations.screening.model import ScreeningContract
+from mechopt.formulations.screening.program import Form, declare
 from mechopt.solvers.errors import InvalidInput, NotApplicable, SolverFailure, Unbounded
+from mechopt.solvers.program import Program
 from mechopt.verification.audit import Audit, audit_choices
 
 if TYPE_CHECKING:
@@ -1025,6 +1027,41 @@ class ContinuousContract:
         roots, vectors = np.linalg.eigh(jacobi)
         nodes = np.clip(middle[:, None] + half[:, None] * roots, edges[:-1, None], edges[1:, None])
         return nodes, np.asarray(vectors[:, 0, :] ** 2)
+
+    def program(
+        self, n_types: int, form: Form = "reduced", *, n_nodes: int = 8, **extensions: Any
+    ) -> Program:
+        r"""Declare the best menu of a grid for the continuum of types itself.
+
+        .. math:: \max \sum_k p_k \bigl( E[G(\varepsilon q_k) \mid \delta_{k-1} < \varepsilon \le \delta_k]
+                  - \gamma_k \bigr) \quad \text{s.t. IC, IR of the grid's types}
+
+        The types of a cell all choose the contract of its right end, so that the gain from it is an average
+        over the cell. The optimum is below the value of the continuous menu, and approaches it as the square
+        of the cell's width; a menu that takes each cell for its right end is worth less.
+
+        Parameters
+        ----------
+        n_types : int
+            Number of cells, and of contracts, >= 1.
+        form, **extensions
+            As for `ScreeningContract.program`.
+        n_nodes : int
+            Privacy levels that stand for those of a cell; see `cell_nodes`.
+
+        Returns
+        -------
+        Program
+            As `ScreeningContract.program` of ``discretize(n_types)``, whose audit and repair apply.
+
+        Examples
+        --------
+        >>> import scipy.stats, mechopt as mo
+        >>> types = mo.ContinuousContract(scipy.stats.uniform(0.01, 0.2), 0.01, 0.21)
+        >>> round(types.program(5).solve("clarabel").objective, 3), round(types.solve().objective, 3)
+        (366.539, 369.789)
+        """
+        return declare(self.discretize(n_types), form, cells=self.cell_nodes(n_types, n_nodes), **extensions)
 
     def realised_value(self, menu: Any) -> float:
         """Compute what the demander gets if she offers these holders a finite menu.

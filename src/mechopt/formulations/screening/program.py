@@ -231,8 +231,7 @@ def _gain(
     if cells is None:
         return gain.declare(program, name, cp.multiply(contract.types, quantity), scale=money_scale)
     nodes, weights = cells
-    columns = cp.reshape(quantity, (contract.n_types, 1), order="C") @ np.ones((1, nodes.shape[1]))
-    amount = cp.multiply(nodes, columns)
+    amount = cp.multiply(nodes, cp.reshape(quantity, (contract.n_types, 1), order="C"))
     return cp.sum(cp.multiply(weights, gain.declare(program, name, amount, scale=money_scale)), axis=1)
 
 
