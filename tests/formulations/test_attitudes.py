@@ -281,6 +281,20 @@ def test_order_of_types_matters_to_distances_only() -> None:
         assert shuffled == pytest.approx(q[shuffle], abs=1e-13)
 
 
+def test_mass_goes_down_a_slope_that_is_straight_but_for_rounding() -> None:
+    rng = np.random.default_rng(4)
+    for k in (10, 30, 60):
+        types = np.sort(rng.uniform(1, 2, k))
+        probs = np.full(k, 1 / k)
+        for radius in (0.03, 0.1, 0.3):
+            q = Wasserstein(radius).worst_case(3 * types, probs, types)
+            assert q.sum() == pytest.approx(1.0, abs=1e-13)
+            assert oracle.earth_moved(q, probs, types) <= radius * (1 + 1e-12)
+            # Each unit of distance loses as much, until all are at the lowest type.
+            lost = 3 * min(radius * (types[-1] - types[0]), float(probs @ types) - types[0])
+            assert 3 * float((probs - q) @ types) == pytest.approx(lost, rel=1e-12)
+
+
 def test_many_types() -> None:
     rng = np.random.default_rng(8)
     k = 700
@@ -348,6 +362,37 @@ def test_programs_have_the_value(kind: type[Attitude]) -> None:
     for portfolio in portfolios(5):
         for strength in STRENGTHS[kind]:
             agree(portfolio, make(kind, strength, portfolio.size), "clarabel")
+
+
+def least_likely_worst(gamble: Gamble) -> Gamble:
+    """The least likely type alone has the lowest utility: only then must a ball be as large as it can be."""
+    utility = gamble.utility.copy()
+    utility[np.argmin(gamble.probs)] = -4.0
+    return Gamble(utility, gamble.probs, gamble.types)
+
+
+@each_attitude
+def test_programs_for_fixed_utilities_have_the_value(kind: type[Attitude]) -> None:
+    """Utilities that no choice evens out: whole types lose their probability, up to all but one."""
+    for gamble in [*gambles(4, least=2), *map(least_likely_worst, gambles(4, least=2))]:
+        least = float(gamble.probs.min())
+        edge = {KullbackLeibler: -np.log(least), ChiSquared: 1 / least - 1, Wasserstein: 1.0}.get(kind, 0.0)
+        strengths = (
+            list(STRENGTHS[kind])
+            if kind is CARA
+            else [STRENGTHS[kind][3], 0.7 * edge, max(0.97 * edge, edge - 0.5)]
+        )
+        if kind is CVaR:
+            strengths = [0.5, 1 - 1.7 * least, 1 - 1.1 * least]
+        for strength in strengths:
+            program = mo.Program("fixed")
+            gift = program.variable("gift")
+            program.add("none", gift <= 0)
+            utility = gamble.utility + gift
+            attitude = make(kind, strength)
+            program.maximize(attitude.declare(program, utility, gamble.probs, gamble.types, 1.0))
+            solution = program.solve("clarabel")
+            assert solution.objective == pytest.approx(value(attitude, gamble), abs=1e-7)
 
 
 @pytest.mark.parametrize("kind", [Wasserstein, CVaR])
@@ -537,11 +582,11 @@ def test_the_robust_menu_and_the_worst_case_are_a_saddle_point(kind: type[Ambigu
         for radius in STRENGTHS[kind][1:5:2] if form == "local" else STRENGTHS[kind][2:5:2]:
             attitude = kind(radius)
             solution = robust_program(c, attitude, form).solve("clarabel")
-            assert worth(c, attitude, solution) == pytest.approx(solution.objective, abs=1e-6 * size)
+            assert worth(c, attitude, solution) == pytest.approx(solution.objective, abs=1e-7 * size)
             q = np.broadcast_to(solution.duals["worst_case"][0], c.probs.shape)
             q = np.maximum(q, 0.0)
             # No menu does better against the worst case: an upper bound on every robust value.
-            assert value_at(c, q) == pytest.approx(solution.objective, abs=1e-6 * size)
+            assert value_at(c, q) == pytest.approx(solution.objective, abs=1e-7 * size)
             if kind is not Wasserstein:
                 # Of a strictly convex ball the worst case is unique, and can be had from the menu alone.
                 utility = solution["ex_post_utility"]
@@ -571,6 +616,10 @@ def test_the_menu_under_risk_aversion(aversion: float) -> None:
         attitude = CARA(aversion / size)
         solution = robust_program(c, attitude, "local").solve("clarabel")
         assert worth(c, attitude, solution) == pytest.approx(solution.objective, abs=1e-6 * size)
+        # A saddle point too: against the tilted probabilities, with their entropy as the price.
+        q = attitude.worst_case(solution["ex_post_utility"], c.probs, c.types)
+        price = oracle.entropy(q, c.probs) / attitude.aversion
+        assert value_at(c, q) + price == pytest.approx(solution.objective, abs=1e-6 * size)
         local = oracle.menu_under_risk(instance, aversion=attitude.aversion)
         assert local == pytest.approx(solution.objective, abs=1e-6 * size)
 

@@ -396,13 +396,13 @@ class ChiSquared(Ambiguity):
     r"""The worst expectation over probabilities of bounded chi-squared divergence from ``probs``.
 
     .. math:: \min_{q \ge 0} \Bigl\{ q \cdot v : \sum_k \frac{(q_k - p_k)^2}{p_k} \le \rho \Bigr\}
-              = \max_{\eta \ge 0,\, \tau,\, z \ge -2\eta} \Bigl\{ -\tau - \eta \rho - p \cdot z
+              = \max_{\eta \ge 0,\, \tau,\, z} \Bigl\{ -\tau - \eta \rho - p \cdot z
                 - \sum_k \frac{p_k z_k^2}{4 \eta} : z_k \ge -(v_k + \tau) \Bigr\}.
 
     One second-order cone; variables ``radius_price`` η, ``worst_case_shift`` τ, ``worst_case_tilt`` z, which
     is 2 η (q/p - 1) at the optimum, and ``tilt_cost`` for the last sum. The usual dual is in terms of
     :math:`2\eta q/p = (2\eta - v - \tau)_+`; here 2 η is taken out of it, as η grows without bound when the
-    radius falls to 0, and z does not.
+    radius falls to 0, and z does not. (No z is below -2 η, where its terms are largest.)
 
     Parameters
     ----------
@@ -440,7 +440,6 @@ class ChiSquared(Ambiguity):
         program.add(
             f"{prefix}worst_case",
             -tilt - shift <= utility,
-            -tilt <= 2 * price,
             cp.norm(cp.hstack([cp.multiply(np.sqrt(probs) / scale, tilt), first - second])) <= first + second,
         )
         return -shift - self.radius * price - probs @ tilt - cost

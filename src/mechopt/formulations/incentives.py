@@ -6,11 +6,12 @@ Each of K types has a marginal cost :math:`c_1 < \dots < c_K` and a contract (re
 ==================  ==========================================================================================
 ``full``            ``ic``: u_k >= r_j - c_k m_j for all j != k;  ``ir``: u_k >= the outside option
 ``local``           ``ic_up`` (k against k+1), ``ic_down`` (k+1 against k), ``ir``
-``local-monotone``  ``ic_up``, ``monotone``: m_k >= m_{k+1}, ``ir`` of the highest type only
+``local-monotone``  ``ic_up``, ``monotone``: m_k >= m_{k+1}, ``ir`` of the highest type only, if all have
+                    the same outside option
 ==================  ==========================================================================================
 
 ``full`` and ``local`` are equivalent by single crossing, whatever is added to them. ``local-monotone`` has
-the same optimum as long as nothing rewards higher rewards, and no outside option but the last can bind.
+the same optimum as long as nothing makes higher rewards than the least worth while.
 """
 
 from __future__ import annotations
@@ -103,10 +104,8 @@ def declare_incentives(
             program.add(f"{prefix}ic_down", down <= utility[upper])
         else:
             program.add(f"{prefix}monotone", amount[upper] <= amount[lower])
-    if form == "local-monotone":
-        program.add(f"{prefix}ir", utility[-1:] >= np.broadcast_to(outside_option, (n_types,))[-1:])
-    else:
-        program.add(f"{prefix}ir", utility >= outside_option)
+    lowest_alone = form == "local-monotone" and np.ndim(outside_option) == 0
+    program.add(f"{prefix}ir", (utility[-1:] if lowest_alone else utility) >= outside_option)
 
 
 def _pick(columns: Any, n_columns: int, weights: Any = None) -> sp.csr_array:

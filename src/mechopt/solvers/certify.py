@@ -151,7 +151,10 @@ def measure(term: Term) -> Excess:
     if name == "ExpCone":
         x, y, z = (_value(argument) for argument in term.args)
         with np.errstate(all="ignore"):
-            amount = np.where(y > 0, y * np.exp(x / y) - z, np.maximum(np.maximum(x, -z), -y))
+            above, along = y * np.exp(x / y) - z, x - y * np.log(z / y)
+        # The exponential of a large x/y says nothing of the distance: where y is nearly 0, x tells it.
+        amount = np.where(z > 0, np.sign(above) * np.minimum(np.abs(above), np.abs(along)), above)
+        amount = np.where(y > 0, amount, np.maximum(np.maximum(x, -z), -y))
         return Excess(amount, 1.0 + np.abs(z))
     if name == "PowCone3D":
         x, y, z = (_value(argument) for argument in term.args)

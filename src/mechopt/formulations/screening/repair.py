@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 BASE_FAMILIES = ("ic", "ic_up", "ic_down", "ir", "monotone", certify.DOMAIN)
 """Families that every incentive compatible menu keeps, as long as staying out is worth nothing."""
 
-VALUE_FAMILIES = ("worst_case", "tail")
+VALUE_FAMILIES = ("worst_case", "worst_case_entropy", "tail")
 """Families that only compute a value, which is computed anew for a repaired menu."""
 
 
