@@ -63,7 +63,7 @@ class DeclaredFunction(ABC):
         """
         # CVXPY may not see that a non-decreasing function of a concave amount is concave.
         if not x.is_affine() and not (self.has_expression and self.expression(x).is_concave()):
-            amount = program.variable(f"{name}_amount", x.shape, scale=self.natural_scale)
+            amount = program.variable(f"{name}_amount", x.shape, nonneg=True, scale=self.natural_scale)
             program.add(f"{name}_amount", amount <= x)
             x = amount
         if self.has_expression:
