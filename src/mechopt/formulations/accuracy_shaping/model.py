@@ -553,7 +553,7 @@ class AccuracyShaping:
         list of Equilibrium
             By rising data. If somebody is viable alone there is one, the upper root. Otherwise nobody
             contributing is one, unless there is enough seed data; and there may be two more, of which the
-            lower root is one only if :math:`b'(M) \le \min_i c_i + \varepsilon`, and is not stable.
+            lower root is one only if :math:`b'(M) \le \min_i c_i`, and is not stable.
 
         References
         ----------
@@ -573,7 +573,7 @@ class AccuracyShaping:
         lower, upper = exact.lower_root(self.accuracy, alone), exact.upper_root(self.accuracy, alone)
         if lower is not None and lower < (upper or 0.0):
             steepness = float(self.accuracy.concave_part_derivative(lower))
-            if steepness <= float(slope.min()):
+            if steepness <= float(self.marginal_costs.min()):
                 pools.append(("lower", lower))
         if upper is not None:
             pools.append(("upper", upper))

@@ -7,7 +7,9 @@ import importlib.util
 import logging
 import re
 import shutil
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -128,20 +130,41 @@ def _quiet(verbose: bool) -> Iterator[None]:
 # ------------------------------------------------------------------ Pyomo's newer interface: HiGHS and SCIP
 
 
+@contextmanager
+def _interrupts_noted() -> Iterator[list[int]]:
+    """Note Ctrl-C while a solver runs that handles it by itself, and may call what follows an error."""
+    noted: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield noted
+        return
+
+    def note(number: int, frame: Any) -> None:
+        noted.append(number)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _call(
     solver: Any, model: Any, settings: Settings, limit: float | None, options: dict[str, Any]
 ) -> Outcome:
     """Run a solver of ``pyomo.contrib.solver`` and load its point."""
-    results = solver.solve(
-        model,
-        tee=settings.verbose,
-        time_limit=limit,
-        solver_options=options,
-        load_solutions=False,
-        raise_exception_on_nonoptimal_result=False,
-    )
+    with _interrupts_noted() as interrupted:
+        results = solver.solve(
+            model,
+            tee=settings.verbose,
+            time_limit=limit,
+            solver_options=options,
+            load_solutions=False,
+            raise_exception_on_nonoptimal_result=False,
+        )
     ended = results.termination_condition.name
-    if ended == "interrupted":
+    if interrupted or ended == "interrupted":
         raise KeyboardInterrupt
     outcome = Outcome(ENDED.get(ended, Status.FAILED), ended)
     if results.incumbent_objective is not None and results.solution_status.name in ("optimal", "feasible"):
