@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from mechopt.formulations.accuracy_shaping import closed_form as oracle
 from mechopt.formulations.accuracy_shaping.claims.roads import (
     LEDGER,
-    largest,
     relative,
-    row,
     search_alone,
     search_viability,
     worst_of,
@@ -20,6 +18,7 @@ from mechopt.formulations.accuracy_shaping.claims.roads import (
 from mechopt.formulations.accuracy_shaping.families import Case, Rng, cases, short
 from mechopt.formulations.functions import GeneralizationBound, SqrtAccuracy
 from mechopt.verification.claim import Finding
+from mechopt.verification.evidence import largest, row
 
 Array = NDArray[np.float64]
 

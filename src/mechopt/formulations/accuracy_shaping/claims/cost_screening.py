@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from mechopt.formulations.accuracy_shaping.claims.roads import (
     LEDGER,
     conic,
-    largest,
     relative,
-    row,
     search_alone,
     search_most,
     search_two_types,
@@ -29,6 +27,7 @@ from mechopt.formulations.accuracy_shaping.families import (
 from mechopt.formulations.functions import SqrtAccuracy
 from mechopt.verification.audit import Audit
 from mechopt.verification.claim import Finding
+from mechopt.verification.evidence import largest, row
 
 Array = NDArray[np.float64]
 

@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 from mechopt.formulations.accuracy_shaping.claims.alone import bounds, printed_bound
 from mechopt.formulations.accuracy_shaping.claims.roads import (
     LEDGER,
-    confirm,
     gains,
-    largest,
     pool_rule,
     relative,
-    row,
     search_alone,
     search_most,
     search_pool,
@@ -41,6 +38,7 @@ from mechopt.formulations.accuracy_shaping.mechanism import UserMechanism
 from mechopt.formulations.accuracy_shaping.model import AccuracyShaping
 from mechopt.formulations.functions import AccuracyFunction, GeneralizationBound, SqrtAccuracy
 from mechopt.verification.claim import Finding, Verdict
+from mechopt.verification.evidence import confirm, largest, row
 
 Array = NDArray[np.float64]
 

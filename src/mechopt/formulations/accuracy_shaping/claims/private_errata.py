@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from mechopt.formulations.accuracy_shaping.claims.cost_screening import audit
 from mechopt.formulations.accuracy_shaping.claims.roads import (
     LEDGER,
-    confirm,
     relative,
-    row,
     search_alone,
     search_most,
     search_two_types,
@@ -27,6 +25,7 @@ from mechopt.formulations.accuracy_shaping.families import (
     type_cases,
 )
 from mechopt.verification.claim import Finding, Verdict
+from mechopt.verification.evidence import confirm, row
 
 Array = NDArray[np.float64]
 

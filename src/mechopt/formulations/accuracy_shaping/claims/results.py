@@ -15,10 +15,8 @@ from mechopt.formulations.accuracy_shaping.claims.roads import (
     LEDGER,
     conic,
     gains,
-    largest,
     pool_rule,
     relative,
-    row,
     search_alone,
     search_most,
     search_pool,
@@ -46,6 +44,7 @@ from mechopt.formulations.accuracy_shaping.model import AccuracyShaping
 from mechopt.formulations.functions import SqrtAccuracy
 from mechopt.solvers.solution import Status
 from mechopt.verification.claim import Finding
+from mechopt.verification.evidence import largest, row
 
 Array = NDArray[np.float64]
 

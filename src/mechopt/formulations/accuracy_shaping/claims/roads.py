@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize_scalar
 
 from mechopt.formulations.functions import AccuracyFunction
-from mechopt.solvers.errors import MechanismError, MechanismWarning
+from mechopt.solvers.errors import MechanismWarning
 from mechopt.solvers.solution import Solution
 from mechopt.verification.claim import Finding, Ledger
+from mechopt.verification.evidence import largest
 
 Array = NDArray[np.float64]
 
@@ -211,26 +212,10 @@ def conic(solve: Callable[..., Solution], backend: str = "clarabel") -> Solution
         return solve(backend, tolerance=1e-8, on_failure="return")
 
 
-def largest(values: ArrayLike) -> float:
-    """Return the largest absolute value, 0 of none."""
-    return float(np.max(np.abs(values), initial=0.0))
-
-
-def row(values: ArrayLike) -> str:
-    """Print numbers in a row."""
-    return "(" + ", ".join(f"{float(value):.6g}" for value in np.ravel(values)) + ")"
-
-
 def worst_of(gaps: Mapping[str, float], told: str, *, applies: bool = True) -> Finding:
     """Report the largest gap under its name; a gap that is not a number comes first."""
     worst = max(gaps, key=lambda name: np.inf if np.isnan(gaps[name]) else gaps[name])
     return Finding(float(gaps[worst]), f"{worst} {gaps[worst]:.1e}: {told}", applies=applies)
-
-
-def confirm(fact: Any, what: str) -> None:
-    """Stop a refutation that its second computation does not bear out: the claim becomes undecided."""
-    if not fact:
-        raise MechanismError(f"not confirmed: {what}")
 
 
 def relative(value: float, reference: float) -> float:

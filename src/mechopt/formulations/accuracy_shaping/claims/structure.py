@@ -13,9 +13,7 @@ from mechopt.formulations.accuracy_shaping import closed_form as oracle
 from mechopt.formulations.accuracy_shaping.claims.roads import (
     LEDGER,
     gains,
-    largest,
     relative,
-    row,
     search_alone,
     search_most,
     search_pool,
@@ -35,6 +33,7 @@ from mechopt.formulations.accuracy_shaping.families import (
 )
 from mechopt.formulations.functions import AccuracyFunction, SqrtAccuracy
 from mechopt.verification.claim import Finding
+from mechopt.verification.evidence import largest, row
 
 Array = NDArray[np.float64]
 

@@ -18,10 +18,7 @@ from mechopt.formulations.screening.claims.roads import (
     Fractions,
     best_deviation,
     cheapest_payments,
-    confirm,
-    largest,
     menu_value,
-    row,
     suboptimality,
     upward_slack,
 )
@@ -46,6 +43,7 @@ from mechopt.formulations.screening.families import (
 from mechopt.formulations.screening.model import ScreeningContract
 from mechopt.verification.audit import Audit
 from mechopt.verification.claim import Finding, Verdict
+from mechopt.verification.evidence import confirm, largest, row
 
 Array = NDArray[np.float64]
 

@@ -9,10 +9,14 @@ from fractions import Fraction
 import numpy as np
 
 from mechopt.formulations.functions import LogGain
-from mechopt.formulations.screening.claims.roads import LEDGER, best_deviation, largest, row
+from mechopt.formulations.screening.claims.roads import (
+    LEDGER,
+    best_deviation,
+)
 from mechopt.formulations.screening.families import Case, Rng, cases, fraction
 from mechopt.formulations.screening.simulation import laplace_log_ratio, laplace_scale, simulate
 from mechopt.verification.claim import Finding
+from mechopt.verification.evidence import largest, row
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,7 @@ from mechopt.formulations.screening.claims.roads import (
     best_deviation,
     cheapest_payments,
     conic,
-    largest,
     menu_value,
-    row,
     suboptimality,
     upward_slack,
 )
@@ -47,6 +45,7 @@ from mechopt.formulations.screening.families import (
 )
 from mechopt.formulations.screening.model import ScreeningContract
 from mechopt.verification.claim import Finding
+from mechopt.verification.evidence import largest, row
 
 Array = NDArray[np.float64]
 

@@ -9,11 +9,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mechopt.formulations.screening.model import ScreeningContract
 from mechopt.formulations.screening.program import Form
-from mechopt.solvers.errors import MechanismError, MechanismWarning
+from mechopt.solvers.errors import MechanismWarning
 from mechopt.solvers.solution import Solution
 from mechopt.verification.claim import Ledger
 
@@ -90,25 +90,9 @@ def upward_slack(contract: ScreeningContract, menu: Any) -> Array:
     return slack
 
 
-def largest(values: ArrayLike) -> float:
-    """Return the largest absolute value, 0 of none."""
-    return float(np.max(np.abs(values), initial=0.0))
-
-
 def conic(contract: ScreeningContract, form: Form) -> Solution:
     """Solve the declared program by an interior-point method; only the reduced form sets payments."""
     with warnings.catch_warnings():
         # A claim measures the answer itself; what the solver thinks of its accuracy adds nothing.
         warnings.simplefilter("ignore", MechanismWarning)
         return contract.solve("clarabel", form=form, tolerance=1e-8, on_failure="return")
-
-
-def row(values: Sequence[float] | Array | Fractions) -> str:
-    """Print numbers in a row."""
-    return "(" + ", ".join(f"{float(value):.6g}" for value in values) + ")"
-
-
-def confirm(fact: bool, what: str) -> None:
-    """Stop a refutation that its second computation does not bear out: the claim becomes undecided."""
-    if not fact:
-        raise MechanismError(f"not confirmed: {what}")

@@ -1,0 +1,27 @@
+"""What checks of claims share: numbers put in a row, and refutations borne out a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mechopt.solvers.errors import MechanismError
+
+
+def largest(values: ArrayLike) -> float:
+    """Return the largest absolute value, 0 of none."""
+    return float(np.max(np.abs(values), initial=0.0))
+
+
+def row(values: Iterable[Any]) -> str:
+    """Print numbers in a row, six digits each."""
+    return "(" + ", ".join(f"{float(value):.6g}" for value in values) + ")"
+
+
+def confirm(fact: Any, what: str) -> None:
+    """Stop a refutation that its second computation does not bear out: the claim becomes undecided."""
+    if not fact:
+        raise MechanismError(f"not confirmed: {what}")
