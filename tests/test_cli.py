@@ -126,6 +126,23 @@ def test_private_means_run(tmp_path: Path) -> None:
     assert json.loads((out / "result.json").read_text())["value"] == pytest.approx(376.607, abs=1e-3)
 
 
+def test_federated_hospitals_run(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="needs mechopt[data]")
+    result = call("run", "federated-hospitals", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = result.stdout.split("\nwritten to")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert table.count(" ok") == 21
+    out = tmp_path / "mechopt-results" / "federated-hospitals"
+    written = re.findall(r"written to (\S+)/: (.*)", result.stdout)
+    assert sorted(written[0][1].split(", ")) == sorted(path.name for path in out.iterdir())
+    totals = json.loads((out / "result.json").read_text())["totals"]
+    alone, standard, shaped = (row["records"] for row in totals)
+    # Theorem 3.4: one hospital does the work; shaped, each gives twice what it collects alone, or nearly.
+    assert standard < alone < shaped
+    assert 1.5 < shaped / alone < 3
+
+
 def test_a_failed_check_exits_with_1(invoke: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("opendp", "sklearn"):
         pytest.importorskip(library, reason="needs mechopt[privacy]")
@@ -138,18 +155,31 @@ def test_a_failed_check_exits_with_1(invoke: Any, tmp_path: Path, monkeypatch: p
     assert "6 error of noise" in (tmp_path / "mechopt-results" / "mine" / "checks.csv").read_text()
 
 
+@pytest.mark.parametrize(
+    ("module", "scenario", "words", "extra"),
+    [
+        ("opendp", "private-mean", "mechanism 'private-mean' needs opendp", "privacy"),
+        ("sklearn", "federated-hospitals", "mechanism 'federated-learning' needs scikit-learn", "data"),
+    ],
+)
 def test_a_missing_library_is_a_sentence_and_leaves_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    module: str,
+    scenario: str,
+    words: str,
+    extra: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "opendp", None)
+    monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["mechopt", "run", "private-mean"])
+    monkeypatch.setattr(sys, "argv", ["mechopt", "run", scenario])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
     complaint = capsys.readouterr().err
-    assert complaint.startswith("BackendUnavailable: mechanism 'private-mean' needs opendp")
-    assert 'pip install "mechopt[privacy]"' in complaint
+    assert complaint.startswith(f"BackendUnavailable: {words}")
+    assert f'pip install "mechopt[{extra}]"' in complaint
     assert not list(tmp_path.iterdir())
 
 

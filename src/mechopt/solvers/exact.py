@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mechopt.solvers.backend import Answer, Backend, Settings
+from mechopt.solvers.backend import DEFAULT_TOLERANCE, Answer, Backend, Settings
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.solution import Status
 
@@ -24,6 +25,33 @@ def _prices(program: Program, family: str, price: Any) -> tuple[Array, ...]:
     array = np.broadcast_to(np.asarray(price, dtype=float), term.shape).copy()
     array.setflags(write=False)
     return (array,)
+
+
+def asked_exactly(
+    backend: str | None,
+    *,
+    tolerance: float | None,
+    time_limit: float | None,
+    verbose: bool,
+    on_failure: str,
+    options: Mapping[str, Any],
+) -> float | None:
+    """Check the arguments of a mechanism's ``solve`` that its own algorithm answers, by the rules of all.
+
+    Returns
+    -------
+    float or None
+        The tolerance for its record; None if another backend is asked for.
+    """
+    if on_failure not in ("raise", "return"):
+        raise InvalidInput(f"on_failure must be 'raise' or 'return', got {on_failure!r}")
+    if backend is not None and backend != "exact":
+        return None
+    if options:
+        raise InvalidInput(f"backend 'exact' has no options, got {', '.join(options)}")
+    tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
+    Settings(tolerance, time_limit, verbose, options)
+    return tolerance
 
 
 class Exact(Backend):

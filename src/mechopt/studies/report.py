@@ -99,35 +99,22 @@ def show_backends(console: Console) -> None:
 
 
 def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
-    """Print the ledger of claims, then what was refuted or undecided and why, surprises last."""
-    table = Table(pad_edge=False)
-    for name, justify in (
-        ("claim", "left"),
-        ("says", "left"),
-        ("verdict", "left"),
-        ("worst", "right"),
-        ("s", "right"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=name in ("claim", "worst", "s"))  # type: ignore[arg-type]
+    """Print the ledger of claims by wing, then what was refuted or undecided and why, surprises last."""
     listed = list(outcomes)
-    for outcome in listed:
-        claim = outcome.claim
-        colour = "green" if outcome.as_expected else "red"
-        verdict = {
-            Verdict.HOLDS: f"holds on {outcome.n_checked}",
-            Verdict.REFUTED: "refuted as printed" if outcome.as_expected else "refuted",
-            Verdict.UNDECIDED: "undecided",
-        }[outcome.verdict]
-        if outcome.verdict is Verdict.REFUTED and claim.corrected_by:
-            verdict += f"; see {claim.corrected_by}"
-        table.add_row(
-            claim.id,
-            f"{escape(claim.statement)} [dim]({escape(claim.source)})[/]",
-            f"[{colour}]{verdict}[/]",
-            _number(outcome.worst, ".0e"),
-            f"{outcome.seconds:.1f}",
-        )
-    console.print(table)
+    for wing in dict.fromkeys(outcome.claim.id.split("/")[0] for outcome in listed):
+        table = Table(pad_edge=False, title=wing, title_justify="left")
+        for name, justify in (
+            ("claim", "left"),
+            ("says", "left"),
+            ("verdict", "left"),
+            ("worst", "right"),
+            ("s", "right"),
+        ):
+            table.add_column(name, justify=justify, no_wrap=name in ("claim", "worst", "s"))  # type: ignore[arg-type]
+        for outcome in listed:
+            if outcome.claim.id.split("/")[0] == wing:
+                table.add_row(*_ledger_row(outcome, wing))
+        console.print(table)
     for outcome in sorted(listed, key=lambda outcome: not outcome.as_expected):
         if outcome.verdict is Verdict.HOLDS and outcome.as_expected:
             continue
@@ -137,6 +124,25 @@ def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
         # Witnesses are plain text: their square brackets are no markup.
         style = "dim" if outcome.as_expected else "red"
         console.print(told, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _ledger_row(outcome: Outcome, wing: str) -> tuple[str, ...]:
+    claim = outcome.claim
+    colour = "green" if outcome.as_expected else "red"
+    verdict = {
+        Verdict.HOLDS: f"holds on {outcome.n_checked}",
+        Verdict.REFUTED: "refuted as printed" if outcome.as_expected else "refuted",
+        Verdict.UNDECIDED: "undecided",
+    }[outcome.verdict]
+    if outcome.verdict is Verdict.REFUTED and claim.corrected_by:
+        verdict += f"; see {claim.corrected_by.removeprefix(f'{wing}/')}"
+    return (
+        claim.id.removeprefix(f"{wing}/"),
+        f"{escape(claim.statement)} [dim]({escape(claim.source)})[/]",
+        f"[{colour}]{verdict}[/]",
+        _number(outcome.worst, ".0e"),
+        f"{outcome.seconds:.1f}",
+    )
 
 
 def _number(value: float | None, form: str) -> str:

@@ -106,6 +106,9 @@ KINDS = {
     "private-mean": Kind(
         "mechopt.studies.private_mean:PrivateMean", "mechopt.studies.private_mean:run_private_mean"
     ),
+    "federated-learning": Kind(
+        "mechopt.studies.federated:FederatedLearning", "mechopt.studies.federated:run_federated"
+    ),
     "contract": Kind("mechopt.studies.scenario:Scenario", "mechopt.studies.run:run_scenario"),
 }
 """Kinds of scenarios by their ``mechanism``."""
@@ -264,19 +267,15 @@ class LinearConstraint(Table):
         program.add(self.family, constraint)
 
 
-class Scenario(BaseScenario):
-    """A screening contract, to be solved on every capable backend."""
+class SolvedScenario(BaseScenario):
+    """What a scenario has whose program is solved on every capable backend."""
 
-    mechanism: Literal["contract"]
-    parameters: ContractParameters
-    form: Form = "reduced"
     backends: Annotated[
         Annotated[list[str], Field(min_length=1), Tag("<list>")] | Annotated[Literal["all"], Tag("<word>")],
         Discriminator(lambda given: "<list>" if isinstance(given, list) else "<word>"),
     ] = "all"
     tolerance: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_TOLERANCE
     time_limit: Annotated[float, Field(gt=0)] | None = 60.0
-    constraints: list[LinearConstraint] = []
 
     @field_validator("backends")
     @classmethod
@@ -285,6 +284,15 @@ class Scenario(BaseScenario):
         if twice:
             raise ValueError(f"{twice[0]!r} is named more than once")
         return backends
+
+
+class Scenario(SolvedScenario):
+    """A screening contract, to be solved on every capable backend."""
+
+    mechanism: Literal["contract"]
+    parameters: ContractParameters
+    form: Form = "reduced"
+    constraints: list[LinearConstraint] = []
 
     def declare(self, mechanism: ScreeningContract) -> Program:
         """Declare the mechanism's program with the scenario's own constraints."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,8 +22,9 @@ from mechopt.formulations.accuracy_shaping.mechanism import (
 from mechopt.formulations.accuracy_shaping.program import declare, declare_potential, prices_of
 from mechopt.formulations.functions import AccuracyFunction
 from mechopt.solvers import certify
-from mechopt.solvers.backend import DEFAULT_TOLERANCE, Settings, get_backend
+from mechopt.solvers.backend import get_backend
 from mechopt.solvers.errors import Infeasible, InvalidInput
+from mechopt.solvers.exact import asked_exactly
 from mechopt.solvers.program import OnFailure, Program
 from mechopt.solvers.solution import Solution, Status
 from mechopt.verification.audit import Audit, Deviation, audit_deviations
@@ -361,14 +362,16 @@ class AccuracyShaping:
         SolverFailure
             If a solver cannot tell: at relative distances below 1e-6 from the verge of viability.
         """
-        if backend is None or backend == "exact":
-            tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
-            Settings(tolerance, time_limit, verbose, options)  # same rules as elsewhere
-            if options:
-                raise InvalidInput(f"backend 'exact' has no options, got {', '.join(options)}")
-            if on_failure not in get_args(OnFailure):
-                raise InvalidInput(f"on_failure must be 'raise' or 'return', got {on_failure!r}")
-            return self._solve_exactly(tolerance)
+        asked = asked_exactly(
+            backend,
+            tolerance=tolerance,
+            time_limit=time_limit,
+            verbose=verbose,
+            on_failure=on_failure,
+            options=options,
+        )
+        if asked is not None:
+            return self._solve_exactly(asked)
         program = self.program()
         settings: dict[str, Any] = {"tolerance": tolerance, "time_limit": time_limit, "verbose": verbose}
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,8 +18,9 @@ from mechopt.formulations.screening import closed_form as oracle
 from mechopt.formulations.screening import exact
 from mechopt.formulations.screening.program import FORMS, Form, declare, outside_options
 from mechopt.solvers import certify
-from mechopt.solvers.backend import DEFAULT_TOLERANCE, Settings, get_backend
+from mechopt.solvers.backend import get_backend
 from mechopt.solvers.errors import InvalidInput, Unbounded
+from mechopt.solvers.exact import asked_exactly
 from mechopt.solvers.program import OnFailure, Program
 from mechopt.solvers.solution import Solution, Status
 from mechopt.verification.audit import Audit, Deviation, audit_choices, audit_deviations
@@ -297,16 +298,18 @@ class ScreeningContract:
             ``quantity``, ``payment``, ``rent`` of shape (n_types,); ``objective`` is the demander's expected
             utility per holder.
         """
-        if backend is None or backend == "exact":
-            tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
-            Settings(tolerance, time_limit, verbose, options)  # same rules as elsewhere
-            if options:
-                raise InvalidInput(f"backend 'exact' has no options, got {', '.join(options)}")
-            if on_failure not in get_args(OnFailure):
-                raise InvalidInput(f"on_failure must be 'raise' or 'return', got {on_failure!r}")
+        asked = asked_exactly(
+            backend,
+            tolerance=tolerance,
+            time_limit=time_limit,
+            verbose=verbose,
+            on_failure=on_failure,
+            options=options,
+        )
+        if asked is not None:
             check_form(form, FORMS)
             try:
-                return self._solve_exactly(tolerance)
+                return self._solve_exactly(asked)
             except Unbounded as error:
                 if on_failure == "raise":
                     raise
@@ -315,7 +318,7 @@ class ScreeningContract:
                     reason=str(error),
                     backend="exact",
                     version=get_backend("exact").version(),
-                    tolerance=tolerance,
+                    tolerance=asked,
                     program="screening contract",
                     sense="maximize",
                 )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,8 +24,9 @@ from mechopt.formulations.accuracy_shaping.cost_screening.program import (
 from mechopt.formulations.functions.accuracies import AccuracyFunction
 from mechopt.formulations.incentives import check_form
 from mechopt.solvers import certify
-from mechopt.solvers.backend import DEFAULT_TOLERANCE, Settings, get_backend
+from mechopt.solvers.backend import DEFAULT_TOLERANCE, get_backend
 from mechopt.solvers.errors import InvalidInput, NotApplicable
+from mechopt.solvers.exact import asked_exactly
 from mechopt.solvers.program import OnFailure, Program
 from mechopt.solvers.solution import Solution, Status
 from mechopt.verification.audit import Audit, Deviation, audit_choices, audit_deviations
@@ -357,14 +358,16 @@ class CostScreening:
         declared: Callable[[], list[tuple[int, Program | None]]],
     ) -> Solution:
         """Ask the exact algorithm, or solve the programs of all numbers of served types."""
-        if on_failure not in get_args(OnFailure):
-            raise InvalidInput(f"on_failure must be 'raise' or 'return', got {on_failure!r}")
-        if backend is None or backend == "exact":
-            tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
-            Settings(tolerance, time_limit, verbose, options)  # same rules as elsewhere
-            if options:
-                raise InvalidInput(f"backend 'exact' has no options, got {', '.join(options)}")
-            return self._solve_exactly(tolerance, run_exactly)
+        asked = asked_exactly(
+            backend,
+            tolerance=tolerance,
+            time_limit=time_limit,
+            verbose=verbose,
+            on_failure=on_failure,
+            options=options,
+        )
+        if asked is not None:
+            return self._solve_exactly(asked, run_exactly)
         best: Solution | None = None
         nobody = False
         for served, program in declared():
@@ -399,7 +402,7 @@ class CostScreening:
             zeros = np.zeros(self.n_types)
             return self._as_solution(zeros, zeros, 0.0, tolerance).replace(
                 reason=f"not_viable: {self._not_viable()}",
-                backend=get_backend(backend).name,
+                backend=str(backend),
                 extra={"served": 0},
                 no_duals="there was no program to solve",
             )
