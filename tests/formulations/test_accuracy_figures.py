@@ -77,7 +77,8 @@ def test_plots_of_any_mechanism(kind: str) -> None:
     figure = shaping.plot(kind)
     (axes,) = figure.axes
     lines = {line.get_label(): np.asarray(line.get_ydata()) for line in axes.lines}
-    assert axes.get_xlabel() and axes.get_ylabel()
+    assert axes.get_xlabel()
+    assert axes.get_ylabel()
     if kind == "contributions":
         shaped = np.asarray(shaping.solve()["contribution"])
         np.testing.assert_allclose(lines[figures.SHAPED], shaped[[1, 2, 0]])

@@ -298,3 +298,27 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
             check_output(target)
     check_output(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_extensions_are_audited_and_compared(tmp_path: Path) -> None:
+    text = BASE.replace('["exact", "clarabel", "scs"]', '["clarabel", "outer"]').replace(
+        "[parameters]", 'form = "local"\n[parameters]'
+    )
+    report = run(tmp_path, text + "[extensions]\noutside_option = [60, 30, 10, 0, 0]\n")
+    assert report.agreement
+    assert report.reference.startswith("best answer")
+    assert "not asked" in report.closed_form_note
+    assert all(row.audit is not None and row.audit.ok(1e-6) for row in report.rows)
+    # Without their outside options the same menus would leave rents to be saved.
+    assert report.reference_objective < run(tmp_path, BASE).reference_objective
+    assert "outside_option" in str(report.scenario.model_dump())
+    write_report(report, tmp_path / "out")
+
+
+def test_a_convex_cost_has_the_exact_algorithm_for_its_reference(tmp_path: Path) -> None:
+    curve = 'cost_curve = { kind = "power", exponent = 1.5, scale = 50 }\n'
+    report = run(tmp_path, BASE + curve)
+    assert report.reference == "exact algorithm"
+    assert "not valid: " in report.closed_form_note
+    assert report.agreement
+    write_report(report, tmp_path / "out")

@@ -273,3 +273,65 @@ def test_strings_are_never_executed(
 def test_a_title_is_only_a_title(tmp_path: Path) -> None:
     (tmp_path / "case.toml").write_text(BASE.replace('"t"', "\"__import__('os') [/red] {0}\""))
     assert load_scenario(tmp_path / "case.toml")[0].title == "__import__('os') [/red] {0}"
+
+
+# ------------------------------------------------------------ extensions
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("outside_option = [1, 0]", {"outside_option": [1.0, 0.0]}),
+        ("outside_option = 2", {"outside_option": 2.0}),
+        ("max_menu_size = 1", {"max_menu_size": 1}),
+        ("fairness_ratio = 2", {"fairness_ratio": 2.0}),
+        ('ambiguity = { kind = "wasserstein", radius = 0.1 }', {"ambiguity": mo.Wasserstein(0.1)}),
+        ('ambiguity = { kind = "kullback-leibler", radius = 1 }', {"ambiguity": mo.KullbackLeibler(1)}),
+        ('ambiguity = { kind = "chi-squared", radius = 0.1 }', {"ambiguity": mo.ChiSquared(0.1)}),
+        ('risk = { kind = "cara", aversion = 0.1 }', {"risk": mo.CARA(0.1)}),
+        ('risk = { kind = "cvar", level = 0.5 }', {"risk": mo.CVaR(0.5)}),
+    ],
+)
+def test_extensions_are_read(tmp_path: Path, text: str, options: dict[str, object]) -> None:
+    path = tmp_path / "case.toml"
+    path.write_text(BASE.replace("[parameters]", 'form = "local"\n[parameters]') + f"[extensions]\n{text}\n")
+    scenario, folder = load_scenario(path)
+    assert scenario.extensions.options() == options
+    contract = scenario.parameters.build(folder)
+    declared, expected = scenario.declare(contract), contract.program("local", **options)
+    assert set(declared.families) == set(expected.families)
+    backend = "outer" if "max_menu_size" in options else "clarabel"
+    assert declared.solve(backend).objective == pytest.approx(expected.solve(backend).objective, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            'risk = { kind = "cvar", level = 1.5 }',
+            r"extensions.risk of kind 'cvar': level = 1.5 must be below 1",
+        ),
+        (
+            'risk = { kind = "var", level = 0.5 }',
+            r"extensions.risk.kind: must be one of 'cara', 'cvar' .got 'var'",
+        ),
+        ("risk = { level = 0.5 }", r"extensions.risk.kind: is missing"),
+        ('ambiguity = { kind = "chi-squared" }', r"extensions.ambiguity of kind 'chi-squared': .*radius"),
+        ('ambiguity = { kind = "chi-squared", radius = "big" }', r"`radius` must be a number"),
+        ("max_menu_size = 0", "max_menu_size must be a whole number >= 1"),
+        ("menu = 3", r"extensions.menu: unknown key"),
+    ],
+)
+def test_extensions_that_are_wrong_are_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(mo.InvalidInput, match=words):
+        declare(tmp_path, BASE + f"[extensions]\n{text}\n")
+
+
+def test_cost_curves_are_read(tmp_path: Path) -> None:
+    curve = 'cost_curve = { kind = "power", exponent = 2, scale = 50 }'
+    program = declare(tmp_path, BASE + curve + "\n")
+    assert "burden" in program
+    other = declare(tmp_path, BASE + 'cost_curve = { kind = "quadratic", slope = 1, curvature = 0.1 }\n')
+    assert program.solve().objective != pytest.approx(other.solve().objective)
+    with pytest.raises(mo.InvalidInput, match=r"parameters.cost_curve of kind 'power': .*exponent = 0.5"):
+        declare(tmp_path, BASE + 'cost_curve = { kind = "power", exponent = 0.5 }\n')

@@ -44,18 +44,15 @@ from mechopt.formulations import figures
 from mechopt.formulations.accuracy_shaping import AccuracyShaping, ShapedMechanism, Standalone, closed_form
 from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
 from mechopt.formulations.functions import AccuracyFunction, PowerLawAccuracy, SqrtAccuracy
-from mechopt.solvers.backend import get_backend
 from mechopt.solvers.errors import (
     BackendUnavailable,
     InvalidInput,
-    MechanismError,
     MechanismWarning,
-    Unbounded,
 )
-from mechopt.solvers.solution import Solution, Status
+from mechopt.solvers.solution import Solution
 from mechopt.studies.calibrate import AccuracyFit, accuracy_curve, learning_curve
 from mechopt.studies.report import print_plain, show_checks
-from mechopt.studies.run import Check, Progress, choose_backends, plain, write_csv
+from mechopt.studies.run import Check, Progress, plain, solve_everywhere, write_csv
 from mechopt.studies.scenario import SolvedScenario, Table
 
 if TYPE_CHECKING:
@@ -547,24 +544,11 @@ def _solve_everywhere(
     """Solve the declared program on every backend that can."""
     shaping, program = design.shaping, design.shaping.program()
     worth = shaping.accuracy.max_accuracy / shaping.marginal_costs
-    names, skipped = choose_backends(scenario, program)  # type: ignore[arg-type]
+    solutions, skipped = solve_everywhere(
+        scenario, program, progress=lambda name, *_: progress(f"solve: {name}", 4, N_STEPS)
+    )
     answers = []
-    for name in names:
-        progress(f"solve: {name}", 4, N_STEPS)
-        try:
-            solution = program.solve(
-                name, tolerance=scenario.tolerance, time_limit=scenario.time_limit, on_failure="return"
-            )
-        except MechanismError as failure:  # a failure is a row of the table, not the end of the run
-            solution = Solution(
-                status=Status.UNBOUNDED if isinstance(failure, Unbounded) else Status.FAILED,
-                reason=str(failure),
-                backend=name,
-                version=get_backend(name).version(),
-                tolerance=scenario.tolerance,
-                program=program.name,
-                sense=program.sense,
-            )
+    for name, solution in solutions.items():
         error = off = math.nan
         if solution.values:
             error = 1 - solution.objective / design.most.objective

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mechopt.formulations.screening import ScreeningContract
 from mechopt.formulations.screening.model import values_size
 from mechopt.solvers.backend import all_backends, choose, get_backend
-from mechopt.solvers.errors import InvalidInput, MechanismError, Unbounded
+from mechopt.solvers.errors import InvalidInput, MechanismError, NotApplicable, Unbounded
 from mechopt.solvers.program import Program
 from mechopt.solvers.solution import Solution, Status
-from mechopt.studies.scenario import KINDS, BaseScenario, Scenario
+from mechopt.studies.scenario import KINDS, BaseScenario, Scenario, SolvedScenario
 from mechopt.verification.audit import Audit
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class RunReport:
         return write_report(self, folder)
 
 
-def choose_backends(scenario: Scenario, program: Program) -> tuple[list[str], dict[str, str]]:
+def choose_backends(scenario: SolvedScenario, program: Program) -> tuple[list[str], dict[str, str]]:
     """Return the backends to run, and for the others why not.
 
     Raises
@@ -197,6 +197,39 @@ def choose_backends(scenario: Scenario, program: Program) -> tuple[list[str], di
     return chosen, skipped
 
 
+def solve_everywhere(
+    scenario: SolvedScenario, program: Program, *, progress: Progress = lambda *_: None
+) -> tuple[dict[str, Solution], dict[str, str]]:
+    """Solve a program on each of a scenario's backends.
+
+    Returns
+    -------
+    solutions : dict
+        By backend. A failure is one of them, not the end of the run.
+    skipped : dict
+        Backends that were not asked, and why.
+    """
+    names, skipped = choose_backends(scenario, program)
+    solutions: dict[str, Solution] = {}
+    for number, name in enumerate(names):
+        progress(name, number, len(names))
+        try:
+            solutions[name] = program.solve(
+                name, tolerance=scenario.tolerance, time_limit=scenario.time_limit, on_failure="return"
+            )
+        except MechanismError as failure:
+            solutions[name] = Solution(
+                status=Status.UNBOUNDED if isinstance(failure, Unbounded) else Status.FAILED,
+                reason=str(failure),
+                backend=name,
+                version=get_backend(name).version(),
+                tolerance=scenario.tolerance,
+                program=program.name,
+                sense=program.sense,
+            )
+    return solutions, skipped
+
+
 def run_scenario(scenario: Scenario, folder: Path, *, progress: Progress = lambda *_: None) -> RunReport:
     """Design, solve on every backend, audit, repair and compare.
 
@@ -210,35 +243,19 @@ def run_scenario(scenario: Scenario, folder: Path, *, progress: Progress = lambd
     """
     contract = scenario.parameters.build(folder)
     program = scenario.declare(contract)
-    names, skipped = choose_backends(scenario, program)
-    solutions: dict[str, Solution] = {}
-    for number, name in enumerate(names):
-        progress(name, number, len(names))
-        try:
-            solutions[name] = program.solve(
-                name, tolerance=scenario.tolerance, time_limit=scenario.time_limit, on_failure="return"
-            )
-        except MechanismError as failure:  # a failure is a row of the table, not the end of the run
-            solutions[name] = Solution(
-                status=Status.UNBOUNDED if isinstance(failure, Unbounded) else Status.FAILED,
-                reason=str(failure),
-                backend=name,
-                version=get_backend(name).version(),
-                tolerance=scenario.tolerance,
-                program=program.name,
-                sense=program.sense,
-            )
-    progress("checks", len(names), len(names))
+    solutions, skipped = solve_everywhere(scenario, program, progress=progress)
+    progress("checks", len(solutions), len(solutions))
     repaired = {
         name: contract.repair(solution, program=program) if solution.values else None
         for name, solution in solutions.items()
     }
     reference, value, note = _reference(scenario, contract, repaired)
+    outside = 0.0 if scenario.extensions.outside_option is None else scenario.extensions.outside_option
     rows = []
     for name, solution in solutions.items():
         menu = repaired[name]
         error = math.nan if menu is None else (value - menu.objective) / values_size(contract, menu)
-        audit = contract.audit(solution) if solution.values else None
+        audit = contract.audit(solution, outside_option=outside) if solution.values else None
         rows.append(BackendRow(name, solution, audit, menu, error))
     best = _best(contract, repaired, scenario.tolerance)
     return RunReport(scenario, contract, program, reference, value, best, tuple(rows), skipped, note)
@@ -248,12 +265,13 @@ def _reference(
     scenario: Scenario, contract: ScreeningContract, repaired: dict[str, Solution | None]
 ) -> tuple[str, float, str]:
     """Choose what to measure the backends against: closed form, exact algorithm, or the best of them."""
-    if not scenario.constraints:
-        form = contract.closed_form()
-        if form.valid:
-            return "closed form", form.objective, "valid"
-        return "exact algorithm", contract.solve().objective, f"not valid: {form.reason}"
-    note = "not asked: the scenario adds constraints of its own"
+    if not (scenario.constraints or scenario.extensions.options()):
+        try:
+            form = contract.closed_form().require()
+        except NotApplicable as error:
+            return "exact algorithm", contract.solve().objective, f"not valid: {error.reason}"
+        return "closed form", form.objective, "valid"
+    note = "not asked: the scenario has constraints or extensions of its own"
     best = _best(contract, repaired, scenario.tolerance)
     if best is None:
         return "none", math.nan, note
@@ -305,8 +323,8 @@ def _menu_rows(report: RunReport, menu: Solution) -> list[dict[str, Any]]:
         "payment": menu["payment"],
         "rent": menu["rent"],
     }
-    form = contract.closed_form()
-    if form.valid and not report.scenario.constraints:
+    if report.reference == "closed form":
+        form = contract.closed_form()
         columns |= {"closed_form_quantity": form.quantity, "closed_form_payment": form.payment}
     return [dict(zip(columns, entries, strict=True)) for entries in zip(*columns.values(), strict=True)]
 
@@ -382,6 +400,7 @@ __all__ = [
     "plain",
     "run_scenario",
     "run_study",
+    "solve_everywhere",
     "write_csv",
     "write_report",
 ]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import pkgutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 import cvxpy as cp
 import numpy as np
@@ -28,11 +29,14 @@ from pydantic import (
     model_validator,
 )
 
+from mechopt.formulations.attitudes import CARA, ChiSquared, CVaR, KullbackLeibler, Wasserstein
 from mechopt.formulations.functions import (
     ConcaveFunction,
     LogGain,
     PiecewiseLinearGain,
+    PowerCost,
     PowerGain,
+    QuadraticCost,
     QuadraticGain,
     SaturatingGain,
 )
@@ -131,28 +135,86 @@ class HoldersFile(Table):
     n_types: int | None = Field(default=None, ge=1)
 
 
-class Gain(Table):
-    """The demander's gain: its kind, and that kind's own parameters."""
+class _OfKind(Table):
+    """Something of several kinds: which, and that kind's own parameters."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
-    kind: Literal["log", "power", "saturating", "quadratic", "piecewise-linear"]
+    kinds: ClassVar[Mapping[str, Callable[..., Any]]]
+    where: ClassVar[str]
+
+    kind: str
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in cls.kinds:
+            raise ValueError(f"must be one of {', '.join(map(repr, cls.kinds))}")
+        return kind
 
     @model_validator(mode="after")
-    def _numbers_only(self) -> Gain:
+    def _numbers_only(self) -> _OfKind:
         for name, value in (self.model_extra or {}).items():
             for entry in value if isinstance(value, list) else [value]:
                 if isinstance(entry, bool) or not isinstance(entry, int | float):
                     raise ValueError(f"`{name}` must be a number or a list of numbers, got {value!r}")
         return self
 
-    def build(self) -> ConcaveFunction:
-        """Make the function."""
-        parameters = dict(self.model_extra or {})
+    def build(self) -> Any:
+        """Make it."""
         try:
-            return GAINS[self.kind](**parameters)
-        except TypeError as error:
-            raise InvalidInput(f"parameters.gain of kind {self.kind!r}: {error}") from None
+            return self.kinds[self.kind](**(self.model_extra or {}))
+        except (TypeError, InvalidInput) as error:
+            raise InvalidInput(f"{self.where} of kind {self.kind!r}: {error}") from None
+
+
+class Gain(_OfKind):
+    """The demander's gain."""
+
+    kinds = GAINS
+    where = "parameters.gain"
+
+
+class CostCurve(_OfKind):
+    """How a holder's cost rises with its records."""
+
+    kinds = MappingProxyType({"power": PowerCost, "quadratic": QuadraticCost})
+    where = "parameters.cost_curve"
+
+
+class Ambiguity(_OfKind):
+    """The distributions of types that are taken seriously."""
+
+    kinds = MappingProxyType(
+        {"wasserstein": Wasserstein, "kullback-leibler": KullbackLeibler, "chi-squared": ChiSquared}
+    )
+    where = "extensions.ambiguity"
+
+
+class Risk(_OfKind):
+    """The demander's aversion to risk."""
+
+    kinds = MappingProxyType({"cara": CARA, "cvar": CVaR})
+    where = "extensions.risk"
+
+
+class ContractExtensions(Table):
+    """What changes the declaration of a contract's program; see `ScreeningContract.program`."""
+
+    outside_option: float | list[float] | None = None
+    max_menu_size: int | None = None
+    fairness_ratio: float | None = None
+    ambiguity: Ambiguity | None = None
+    risk: Risk | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return those that are asked for, as the program takes them."""
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            name: value.build() if isinstance(value, _OfKind) else value
+            for name, value in given.items()
+            if value is not None
+        }
 
 
 class ContractParameters(Table):
@@ -169,6 +231,7 @@ class ContractParameters(Table):
     holders: HoldersFile | None = None
     gain: Gain
     unit_cost: float = 1.0
+    cost_curve: CostCurve | None = None
 
     @model_validator(mode="after")
     def _one_source_of_types(self) -> ContractParameters:
@@ -189,7 +252,13 @@ class ContractParameters(Table):
             types = np.linspace(self.types.start, self.types.stop, self.types.count)
         else:
             types = self.types
-        return ScreeningContract(types=types, probs=probs, gain=self.gain.build(), unit_cost=self.unit_cost)
+        return ScreeningContract(
+            types=types,
+            probs=probs,
+            gain=self.gain.build(),
+            unit_cost=self.unit_cost,
+            cost_curve=None if self.cost_curve is None else self.cost_curve.build(),
+        )
 
     def read(self, folder: Path) -> Holders:
         """Read the table of holders."""
@@ -292,11 +361,12 @@ class Scenario(SolvedScenario):
     mechanism: Literal["contract"]
     parameters: ContractParameters
     form: Form = "reduced"
+    extensions: ContractExtensions = ContractExtensions()
     constraints: list[LinearConstraint] = []
 
     def declare(self, mechanism: ScreeningContract) -> Program:
-        """Declare the mechanism's program with the scenario's own constraints."""
-        program = mechanism.program(self.form)
+        """Declare the mechanism's program with the scenario's extensions and own constraints."""
+        program = mechanism.program(self.form, **self.extensions.options())
         for constraint in self.constraints:
             constraint.add_to(program)
         return program
