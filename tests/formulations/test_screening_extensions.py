@@ -485,3 +485,64 @@ def test_negative_bounds_and_conflicts_name_their_families() -> None:
         with pytest.raises(mo.Infeasible) as caught:
             program.solve(backend)
         assert set(caught.value.families) >= {"budget", "minimum"}
+
+
+# ---------------------------------------------------------------------------------------- prices
+
+
+def _fair(program: mo.Program, shift: float) -> None:
+    program.add("side", program["payment"][0] - 1.6 * program["payment"][-1] <= shift)
+
+
+def _liable(program: mo.Program, shift: float) -> None:
+    cost = cp.multiply([0.05, 0.09, 0.13, 0.21], program["quantity"])
+    program.add("side", 1.4 * cost - program["payment"] <= 0.5 + shift)
+
+
+def _thrifty(program: mo.Program, shift: float) -> None:
+    program.add("side", program["expected_payment"] <= 60 + shift)
+
+
+def _capped(program: mo.Program, shift: float) -> None:
+    program.add("side", program["payment"][0] <= 90 + shift)
+
+
+def _demanding(program: mo.Program, shift: float) -> None:
+    program.add("side", program["expected_quantity"] >= 900 + shift)
+
+
+@pytest.mark.parametrize("add", [_fair, _liable, _thrifty, _capped, _demanding])
+def test_prices_of_all_side_constraints_are_finite_differences(add: Any) -> None:
+    c = mo.ScreeningContract(types=[0.05, 0.09, 0.13, 0.21], probs=[0.1, 0.4, 0.3, 0.2])
+
+    def solve(shift: float) -> mo.Solution:
+        program = c.program("local")
+        add(program, shift)
+        return program.solve("clarabel", tolerance=1e-9)
+
+    step = 1e-2
+    found = solve(0.0)
+    difference = (solve(step).objective - solve(-step).objective) / (2 * step)
+    price = float(np.sum(found.dual("side")))
+    assert abs(price) > 1e-4  # it binds
+    assert price == pytest.approx(difference, rel=2e-3, abs=1e-6)
+    # The value is monotone and concave in the bound.
+    sign = -1 if add is _demanding else 1
+    values = np.array([solve(sign * s).objective for s in (-0.4, -0.2, 0.0, 0.2)])
+    assert np.all(np.diff(values) > 0)
+    assert np.all(np.diff(values, 2) < 1e-6)
+
+
+@pytest.mark.parametrize("backend", ["outer", "pyomo:scip"])
+def test_declared_menu_size_on_mixed_integer_solvers(backend: str) -> None:
+    if backend == "pyomo:scip":
+        pytest.importorskip("pyscipopt", reason="SCIP is an extra")
+    c = mo.ScreeningContract(types=[0.05, 0.09, 0.13, 0.21], probs=[0.1, 0.4, 0.3, 0.2])
+    for size_limit in (1, 2, 3):
+        program = c.program(max_menu_size=size_limit)
+        exact = program.solve("exact")
+        solution = program.solve(backend, time_limit=60)
+        repaired = c.repair(solution, program=program)
+        assert repaired.status is mo.Status.OPTIMAL, repaired.reason
+        assert np.unique(repaired["quantity"][repaired["quantity"] > 0]).size <= size_limit
+        assert repaired.objective == pytest.approx(exact.objective, abs=1e-6 * size(c, exact))
