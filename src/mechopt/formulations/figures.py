@@ -109,8 +109,9 @@ def log_scale(axes: Axes, values: NDArray[np.float64], *, above: float = 20.0) -
 
 
 def legend(axes: Axes, **options: Any) -> None:
-    """Add a legend without a frame."""
-    axes.legend(**{"fontsize": SMALL, "frameon": False, "handlelength": 1.8, **options})
+    """Add a legend without an edge, on a ground that keeps it readable over lines."""
+    ground = {"frameon": True, "facecolor": "white", "framealpha": 0.8, "edgecolor": "none"}
+    axes.legend(**{"fontsize": SMALL, "handlelength": 1.8, **ground, **options})
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:

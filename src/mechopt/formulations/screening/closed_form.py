@@ -167,12 +167,15 @@ def closed_form(
     drops = delta * (burden - np.append(burden[1:], 0.0))
     payment = unit_cost * np.cumsum(drops[::-1])[::-1]
     valid, code, reason = _verdict(formula, delta, gain)
+    with np.errstate(invalid="ignore"):  # an unbounded form has neither rents nor a value
+        rent = payment - unit_cost * delta * burden
+        objective = float(np.sum(p * (gain(delta * quantity) - payment)))
     return ClosedForm(
         quantity=quantity,
         payment=payment,
-        rent=payment - unit_cost * delta * burden,
+        rent=rent,
         virtual_type=phi,
-        objective=float(np.sum(p * (gain(delta * quantity) - payment))),
+        objective=objective,
         formula_quantity=formula,
         valid=valid,
         reason_code=code,
