@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,9 +64,9 @@ class _CustomGain(ConcaveFunction):
             amount[free] = np.where(before < _FADED, np.inf, amount[free])
         return amount.reshape(price.shape)[()]
 
+    @abstractmethod
     def _slope(self, x: FloatArray) -> FloatArray:
         """Slopes at amounts > 0, shape (n,)."""
-        raise NotImplementedError
 
     @cached_property
     def _slope_at_zero(self) -> float:
