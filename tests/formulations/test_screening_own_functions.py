@@ -147,3 +147,19 @@ def test_an_evaluated_gain_is_refused_by_conic_solvers() -> None:
         mo.ScreeningContract([0.2, 0.4], gain=own).program().solve("clarabel")
     assert "ORACLE" in caught.value.missing
     assert "outer" in caught.value.alternatives
+
+
+def test_gains_of_linear_pieces_are_known_by_their_kinks() -> None:
+    pieces = mo.PiecewiseLinearGain([3, 1], [0, 4], 1)
+    atom = mo.AtomGain(lambda x: cp.minimum(3 * x, x + 4), natural_scale=2)
+    smooth = mo.AtomGain(lambda x: cp.log(1 + x))
+    assert pieces.has_kinks
+    assert atom.has_kinks
+    assert not smooth.has_kinks
+    assert not mo.PiecewiseLinearGain([3], [0], 1).has_kinks
+    assert not mo.LogGain(1, 1).has_kinks
+    program = mo.ScreeningContract([0.5, 1.0], gain=atom, unit_cost=2).program()
+    program.add("budget", program["expected_payment"] <= 1)
+    program.add("cap", program["payment"] <= 2)
+    with pytest.raises(mo.MissingCapability, match="'cap'"):
+        program.solve("exact")

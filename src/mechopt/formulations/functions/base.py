@@ -98,6 +98,11 @@ class ConcaveFunction(DeclaredFunction):
         """
 
     @property
+    def has_kinks(self) -> bool:
+        """Whether it is made of linear pieces, so that what it makes best jumps as prices change."""
+        return False
+
+    @property
     def _evaluated(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
         return self, self.derivative
 

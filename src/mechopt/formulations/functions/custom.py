@@ -198,6 +198,11 @@ class AtomGain(_CustomGain):
         self._check_elementwise()
         self._check()
 
+    @cached_property
+    def has_kinks(self) -> bool:
+        """Whether CVXPY knows the expression as piecewise linear."""
+        return bool(self.atom(cp.Variable()).is_pwl())
+
     def __call__(self, x: ArrayLike) -> FloatArray:
         """Value f(x)."""
         x = floats(x)

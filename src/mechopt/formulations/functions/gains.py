@@ -383,6 +383,11 @@ class PiecewiseLinearGain(ConcaveFunction):
             )
 
     @property
+    def has_kinks(self) -> bool:
+        """True, unless there is one line alone."""
+        return len(self.slopes) > 1
+
+    @property
     def natural_scale(self) -> float:
         """Amount at the last kink; ``1 / scale`` if there is none."""
         kinks = self._envelope[2]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mechopt.formulations.functions import PiecewiseLinearGain
 from mechopt.formulations.screening import exact, pricing
 from mechopt.formulations.screening.menu_size import solve_menu_size
 from mechopt.solvers.backend import Settings
@@ -50,7 +49,7 @@ class ExactContract:
         if wanted.max_menu_size is not None and (changes.added or curved):
             refused.append("menu_size")
         # Several prices at once are slow to find where the gain has kinks and quantities jump.
-        kinked = isinstance(self.contract.gain, PiecewiseLinearGain)
+        kinked = self.contract.gain.has_kinks
         taken: dict[str, str] = {}
         for family in changes.added:
             kind = _bound_of(program, family)
