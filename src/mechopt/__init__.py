@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from mechopt.formulations.accuracy_shaping import AccuracyShaping, UserMechanism
+from mechopt.formulations.accuracy_shaping import AccuracyShaping, CostProfiles, UserMechanism
 from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
 from mechopt.formulations.attitudes import CARA, Attitude, ChiSquared, CVaR, KullbackLeibler, Wasserstein
 from mechopt.formulations.functions import (
@@ -86,6 +86,7 @@ __all__ = [
     "ContinuousContract",
     "ContractGroups",
     "ConvexCost",
+    "CostProfiles",
     "CostScreening",
     "Deviation",
     "EvaluatedGain",

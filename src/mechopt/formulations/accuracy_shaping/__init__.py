@@ -1,6 +1,7 @@
 """Accuracy shaping: data maximisation in federated learning, with models as the only payment."""
 
 from mechopt.formulations.accuracy_shaping.closed_form import ClosedForm
+from mechopt.formulations.accuracy_shaping.cost_profiles import CostProfiles
 from mechopt.formulations.accuracy_shaping.mechanism import (
     Equilibrium,
     Mechanism,
@@ -13,6 +14,7 @@ from mechopt.formulations.accuracy_shaping.model import AccuracyShaping, Standal
 __all__ = [
     "AccuracyShaping",
     "ClosedForm",
+    "CostProfiles",
     "Equilibrium",
     "Mechanism",
     "ShapedMechanism",

@@ -77,7 +77,7 @@ def declare(
     program.add("participation", utility >= outside)
     program.add("feasibility", allocated <= accuracy)
     plain = quadratic is None and privacy is None and subsidy_budget is None and not balanced_transfers
-    return program.seal(exact=ExactShaping(shaping) if plain else None, guard=_refuse_less_accuracy)
+    return program.seal(exact=ExactShaping(shaping) if plain else None, guard=refuse_less_accuracy)
 
 
 def declare_potential(shaping: AccuracyShaping) -> Program:
@@ -90,7 +90,7 @@ def declare_potential(shaping: AccuracyShaping) -> Program:
     total = program.define("total_data", shaping.seed_data + cp.sum(contribution))
     accuracy = _declare_accuracy(shaping, program, total)
     program.maximize(accuracy - costs @ contribution)
-    return program.seal(guard=_refuse_less_accuracy)
+    return program.seal(guard=refuse_less_accuracy)
 
 
 def declare_equilibrium(shaping: AccuracyShaping, margin: float, sense: str) -> Program:
@@ -162,7 +162,7 @@ def agent_costs(value: ArrayLike | None, n_agents: int, name: str) -> Array | No
     return array
 
 
-def _refuse_less_accuracy(program: Program, what: str, term: Term | cp.Expression) -> None:
+def refuse_less_accuracy(program: Program, what: str, term: Term | cp.Expression) -> None:
     """Guard: ``accuracy`` may be below that of the pool, and must not be rewarded for it.
 
     A constraint such as a budget for withheld accuracy, ``n * accuracy - sum(allocated_accuracy) <= B``, is
