@@ -312,8 +312,8 @@ def test_incentive_prices_move_the_mass_of_types(kind: str) -> None:
         ir = np.asarray(full.dual("ir"))
         # A unit more of outside option must be paid: the right-hand side of rent >= 0 has a negative price.
         assert np.all(ir <= 1e-6)
-        np.testing.assert_allclose(net - ir, c.probs, atol=2e-5)
-        assert np.sum(np.abs(ir)) == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(net - ir, c.probs, atol=1e-6)
+        assert np.sum(np.abs(ir)) == pytest.approx(1, abs=1e-6)
 
 
 def test_local_prices_are_the_costate() -> None:
@@ -324,8 +324,8 @@ def test_local_prices_are_the_costate() -> None:
             continue  # excluded neighbours have the same constraint twice: only its total price is determined
         local = c.program("local").solve("clarabel", tolerance=1e-7, on_failure="return")
         up, down, ir = (np.asarray(local.dual(family)) for family in ("ic_up", "ic_down", "ir"))
-        np.testing.assert_allclose(up - down, c.cum_probs[:-1], atol=2e-5)
-        np.testing.assert_allclose(ir, np.append(np.zeros(c.n_types - 1), -1.0), atol=2e-5)
+        np.testing.assert_allclose(up - down, c.cum_probs[:-1], atol=1e-6)
+        np.testing.assert_allclose(ir, np.append(np.zeros(c.n_types - 1), -1.0), atol=1e-6)
         pooled = np.zeros(c.n_types - 1, dtype=bool)
         for start, stop in menu.extra["pools"]:
             pooled[start : stop - 1] = True
@@ -349,7 +349,7 @@ def test_worked_example_a() -> None:
         assert solution.objective == pytest.approx(172.862405, abs=1e-5)
     up, down = (np.asarray(solution.dual(family)) for family in ("ic_up", "ic_down"))
     np.testing.assert_allclose(up - down, [1 / 3, 2 / 3], atol=1e-5)
-    np.testing.assert_allclose(down, [0, 0.83602], atol=2e-5)
+    np.testing.assert_allclose(down, [0, 0.83602], atol=1e-6)
     assert c.solve().extra["pools"] == [(1, 3)]
 
 

@@ -298,7 +298,7 @@ def rising_ratio_suffices(case: Case) -> Finding:
     source="(25)-(27)",
     statement="λ = F: the net price of a local IC is the probability of a lower type, if all types trade",
     instances=cases("log", "root", "saturating"),
-    tolerance=1e-5,
+    tolerance=1e-6,
     n_instances=30,
 )
 def prices_are_probabilities(case: Case) -> Finding:
