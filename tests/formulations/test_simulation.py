@@ -312,3 +312,18 @@ def test_error_of_the_noise() -> None:
     noise = np.random.default_rng(6).laplace(scale=scale, size=400_000)
     # The variance of a squared Laplace variable is five times its squared mean.
     assert abs(np.mean(noise**2) / 7.7436e-4 - 1) <= 5 * np.sqrt(5 / 400_000)
+
+
+def test_a_convex_cost_is_what_holders_bear() -> None:
+    contract = mo.ScreeningContract(
+        types=[0.05, 0.1, 0.15, 0.2], probs=[0.4, 0.3, 0.2, 0.1], cost_curve=mo.PowerCost(1.5, scale=100)
+    )
+    menu = contract.solve()
+    found = simulate(contract, menu, 4, 0, draw=lambda rng, n: contract.types)
+    assert found.truthful_share == 1
+    np.testing.assert_allclose(found.rent, menu["rent"], atol=1e-10)
+    assert float(contract.probs @ found.utility) == pytest.approx(menu.objective, rel=1e-12)
+    rounded = round_menu(contract, menu)
+    assert 0 < rounded.ic_violation <= rounded.ic_bound
+    repaid = {"quantity": rounded.records, "payment": rounded.payment}
+    assert contract.audit(repaid).ok(1e-12)

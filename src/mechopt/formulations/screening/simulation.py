@@ -264,7 +264,9 @@ def simulate(
     )
     if eps.size != n_holders or not eps.min() > 0:
         raise InvalidInput(f"draw must return {n_holders} privacy levels > 0")
-    choice = choose({"quantity": quantity, "payment": payment}, eps, contract.unit_cost)
+    # What a contract costs a holder is its burden, which rises with the quantity.
+    burden = np.append(contract.burden(quantity), 0.0)
+    choice = choose({"quantity": burden[:-1], "payment": payment}, eps, contract.unit_cost)
     intended = np.searchsorted(contract.types, eps)
     intended = np.where(intended == contract.n_types, NULL, intended)
     # The null contract is the last entry, which is where the index -1 leads.
@@ -279,7 +281,7 @@ def simulate(
         choice=choice,
         quantity=quantity,
         payment=payment,
-        rent=payment - contract.unit_cost * eps * quantity,
+        rent=payment - contract.unit_cost * eps * burden[choice],
         utility=np.asarray(contract.gain(eps * quantity)) - payment,
         truthful=truthful,
     )
@@ -351,10 +353,11 @@ def round_menu(contract: ScreeningContract, menu: Any) -> Rounding:
     """
     quantity, payment = _read(menu)
     records = whole_records(quantity)
-    error = np.abs(records - quantity)
+    burden = contract.burden(records)
+    error = np.abs(burden - contract.burden(quantity))
     cost = contract.unit_cost * contract.types
     audit = contract.audit({"quantity": records, "payment": payment})
-    exact = menus.payments(contract.types, records, contract.unit_cost)
+    exact = menus.payments(contract.types, burden, contract.unit_cost)
     value = contract.probs @ (np.asarray(contract.gain(contract.types * records)) - exact)
     return Rounding(
         records=records,
