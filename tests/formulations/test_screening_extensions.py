@@ -79,9 +79,13 @@ def test_slack_and_equal_outside_options() -> None:
         c = make(instance)
         base = c.solve()
         money = size(c, base)
-        low = c.program("local", outside_option=-money).solve("clarabel", **TIGHT)
+        program = c.program("local", outside_option=-money)
+        low = program.solve("clarabel", **TIGHT)
         # A lower outside option for all is one more unit for the demander from each holder.
         assert low.objective == pytest.approx(base.objective + money, abs=1e-6 * money)
+        repaired = c.repair(low, program=program)
+        assert repaired.status is mo.Status.OPTIMAL, repaired.reason
+        assert c.audit(repaired, outside_option=-money).ok(1e-12)
         slack = c.program("local", outside_option=np.append(-money * np.ones(c.n_types - 1), 0.0))
         assert slack.solve("clarabel", **TIGHT).objective == pytest.approx(base.objective, abs=1e-7 * money)
         zeros = c.program("local", outside_option=0)

@@ -61,7 +61,8 @@ def repair(contract: ScreeningContract, menu: Any, program: Program | None) -> S
         if wanted.outside_option is not None:
             own.append("ir")
             costs = contract.unit_cost * contract.types * burden
-            payments = [p + max(0.0, float(np.max(wanted.outside_option - p + costs))) for p in payments]
+            # Exactly what somebody insists on: outside options may be negative, too.
+            payments = [p + float(np.max(wanted.outside_option - p + costs)) for p in payments]
         solution, changes, broken = _best(contract, program, wanted, own, before, quantity, payments)
         if broken:
             solution = solution.replace(status=Status.INACCURATE)
