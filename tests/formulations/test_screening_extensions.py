@@ -550,3 +550,47 @@ def test_declared_menu_size_on_mixed_integer_solvers(backend: str) -> None:
         assert repaired.status is mo.Status.OPTIMAL, repaired.reason
         assert np.unique(repaired["quantity"][repaired["quantity"] > 0]).size <= size_limit
         assert repaired.objective == pytest.approx(exact.objective, abs=1e-6 * size(c, exact))
+
+
+# ---------------------------------------------------------------------------------------- together
+
+
+def _drawn_options(rng: np.random.Generator, c: mo.ScreeningContract) -> dict[str, Any]:
+    """Some of the options of a program, none of them twice."""
+    money, options = c.scales()[1], {}
+    if rng.random() < 0.4:
+        options["outside_option"] = money * rng.uniform(-0.1, 0.3, c.n_types)
+    elif rng.random() < 0.4:
+        options["fairness_ratio"] = float(rng.uniform(1, 4))
+    attitudes = (
+        mo.Wasserstein(float(rng.uniform(0, 0.3))),
+        mo.KullbackLeibler(float(rng.uniform(0.01, 0.5))),
+        mo.ChiSquared(float(rng.uniform(0.01, 1))),
+        mo.CVaR(float(rng.uniform(0, 0.9))),
+        mo.CARA(float(rng.uniform(0.1, 5) / money)),
+    )
+    if rng.random() < 0.7:
+        attitude = attitudes[int(rng.integers(len(attitudes)))]
+        options[attitude.kind] = attitude
+    return options
+
+
+@pytest.mark.parametrize("kind", ["log", "saturating", "quadratic", "piecewise"])
+def test_options_go_together(kind: str) -> None:
+    rng = np.random.default_rng(21)
+    for _ in range(15):
+        instance = random_contract(rng, kind, int(rng.integers(1, 8)))
+        curve = None
+        if rng.random() < 0.3:
+            unit = float(instance["gain"].natural_scale / instance["types"].mean())
+            curve = mo.PowerCost(float(rng.choice([1.3, 2.0])), scale=unit)
+        c = mo.ScreeningContract(**instance, cost_curve=curve)
+        options = _drawn_options(rng, c)
+        values = []
+        for form in ("local", "full"):
+            program = c.program(form, **options)
+            repaired = c.repair(program.solve("clarabel"), program=program)
+            assert repaired.status is mo.Status.OPTIMAL, f"{options}: {repaired.reason}"
+            assert c.audit(repaired, outside_option=options.get("outside_option", 0.0)).ok(1e-9)
+            values.append(repaired.objective)
+        assert values[0] == pytest.approx(values[1], abs=3e-6 * max(c.scales()[1], abs(values[0])))

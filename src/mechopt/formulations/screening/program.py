@@ -146,7 +146,8 @@ def declare(
     if wanted.attitude is None:
         program.maximize(program["expected_gain"] - program["expected_payment"])
     else:
-        program.objective_scale = money
+        # Worst cases are far below the first best: in units of all its money interior points often stall.
+        program.objective_scale = 0.01 * money
         program.maximize(
             wanted.attitude.declare(program, utility, contract.probs, contract.types, scale=money)
         )
