@@ -61,8 +61,10 @@ def repair(contract: ScreeningContract, menu: Any, program: Program | None) -> S
         if wanted.outside_option is not None:
             own.append("ir")
             costs = contract.unit_cost * contract.types * burden
-            # Exactly what somebody insists on: outside options may be negative, too.
-            payments = [p + float(np.max(wanted.outside_option - p + costs)) for p in payments]
+            short = [float(np.max(wanted.outside_option - p + costs)) for p in payments]
+            # Exactly what somebody insists on, as outside options may be negative; or no less than was given.
+            least_paid = [p + s for p, s in zip(payments, short, strict=True)]
+            payments = [*least_paid, payments[-1] + max(short[-1], 0.0)]
         solution, changes, broken = _best(contract, program, wanted, own, before, quantity, payments)
         if broken:
             solution = solution.replace(status=Status.INACCURATE)
