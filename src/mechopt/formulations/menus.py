@@ -195,11 +195,15 @@ def nearest_monotone(quantity: ArrayLike, weights: ArrayLike) -> FloatArray:
 
 
 def nearest_payments(
-    types: ArrayLike, quantity: ArrayLike, payment: ArrayLike, unit_cost: float
+    types: ArrayLike,
+    quantity: ArrayLike,
+    payment: ArrayLike,
+    unit_cost: float,
+    least_rent: float = 0.0,
 ) -> FloatArray:
     r"""Incentive compatible payments close to the given ones, for menus with more rent than the least.
 
-    Rents :math:`u_k` are rebuilt from the last type, which gets at least 0: each step
+    Rents :math:`u_k` are rebuilt from the last type, which gets at least ``least_rent``: each step
     :math:`u_k - u_{k+1}` is clipped to what keeps both neighbours truthful, between
     :math:`c (\delta_{k+1} - \delta_k) q_{k+1}` and :math:`c (\delta_{k+1} - \delta_k) q_k`.
 
@@ -213,6 +217,8 @@ def nearest_payments(
         Payments to stay close to (utility).
     unit_cost : float
         Cost c (utility per nat and record), > 0.
+    least_rent : float
+        Least rent of the last type (utility); ``-inf`` for as given.
 
     Returns
     -------
@@ -228,7 +234,7 @@ def nearest_payments(
     rent = _floats(payment) - unit_cost * delta * q
     gap = unit_cost * np.diff(delta)
     steps = np.clip(-np.diff(rent), gap * q[1:], gap * q[:-1])
-    rent = np.append(steps, max(float(rent[-1]), 0.0))[::-1].cumsum()[::-1]
+    rent = np.append(steps, max(float(rent[-1]), least_rent))[::-1].cumsum()[::-1]
     nearest: FloatArray = unit_cost * delta * q + rent
     return nearest
 

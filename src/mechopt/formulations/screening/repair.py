@@ -57,7 +57,10 @@ def repair(contract: ScreeningContract, menu: Any, program: Program | None) -> S
         payments = [least]
         if program.has_variable("payment"):
             given = before["payment"]
-            payments.append(menus.nearest_payments(contract.types, burden, given, contract.unit_cost))
+            free = 0.0 if wanted.outside_option is None else -np.inf
+            payments.append(
+                menus.nearest_payments(contract.types, burden, given, contract.unit_cost, least_rent=free)
+            )
         if wanted.outside_option is not None:
             own.append("ir")
             costs = contract.unit_cost * contract.types * burden
