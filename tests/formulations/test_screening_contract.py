@@ -348,8 +348,8 @@ def test_worked_example_a() -> None:
         np.testing.assert_allclose(solution["rent"], [18.90552, 2.10061, 0], atol=2e-4)
         assert solution.objective == pytest.approx(172.862405, abs=1e-5)
     up, down = (np.asarray(solution.dual(family)) for family in ("ic_up", "ic_down"))
-    np.testing.assert_allclose(up - down, [1 / 3, 2 / 3], atol=1e-5)
-    np.testing.assert_allclose(down, [0, 0.83602], atol=1e-6)
+    np.testing.assert_allclose(up - down, [1 / 3, 2 / 3], atol=1e-6)
+    np.testing.assert_allclose(down, [0, 0.83602], atol=5e-6)  # half a unit of the last digit
     assert c.solve().extra["pools"] == [(1, 3)]
 
 
