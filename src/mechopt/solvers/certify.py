@@ -27,9 +27,6 @@ Array = NDArray[np.float64]
 DOMAIN = "domain"
 """Family under which the variables' own attributes (sign, bounds, integrality) are reported."""
 
-EDGE = 1e-6
-"""Exponential cones with a smaller y, relative to z, are measured along x."""
-
 ROUNDING = 1e-4
 """Integer variables this close to an integer are rounded before anything is evaluated."""
 
@@ -154,10 +151,7 @@ def measure(term: Term) -> Excess:
     if name == "ExpCone":
         x, y, z = (_value(argument) for argument in term.args)
         with np.errstate(all="ignore"):
-            # Next to its edge y = 0 the exponential tells nothing of the distance, and x does.
-            edge = (y < EDGE * (1.0 + np.abs(z))) & (z > 0)
-            amount = np.where(edge, x - y * np.log(z / y), y * np.exp(x / y) - z)
-            amount = np.where(y > 0, amount, np.maximum(np.maximum(x, -z), -y))
+            amount = np.where(y > 0, y * np.exp(x / y) - z, np.maximum(np.maximum(x, -z), -y))
         return Excess(amount, 1.0 + np.abs(z))
     if name == "PowCone3D":
         x, y, z = (_value(argument) for argument in term.args)
