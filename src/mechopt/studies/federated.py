@@ -1255,7 +1255,8 @@ def _notes(report: FederatedReport) -> list[str]:
         f"model that has learned nothing is right in {fit.baseline:.1%}; what counts as accuracy is above "
         "that, and costs are in its units.",
         "intervals carry the noise of splits and training on to the designs. All splits are of the same "
-        "records: how these differ from other patients' shows in the records set aside alone.",
+        "records: how these differ from other patients' shows in the records set aside alone. Other records "
+        "give other curves than the intervals say, exponents above all: try other seeds.",
     ]
     if fit.at_limit:
         notes.append(

@@ -103,14 +103,10 @@ def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
     listed = list(outcomes)
     for wing in dict.fromkeys(outcome.claim.id.split("/")[0] for outcome in listed):
         table = Table(pad_edge=False, title=wing, title_justify="left")
-        for name, justify in (
-            ("claim", "left"),
-            ("says", "left"),
-            ("verdict", "left"),
-            ("worst", "right"),
-            ("s", "right"),
-        ):
-            table.add_column(name, justify=justify, no_wrap=name in ("claim", "worst", "s"))  # type: ignore[arg-type]
+        for name in ("claim", "says", "verdict"):
+            table.add_column(name, no_wrap=name == "claim")
+        for name in ("worst", "s"):
+            table.add_column(name, justify="right", no_wrap=True)
         for outcome in listed:
             if outcome.claim.id.split("/")[0] == wing:
                 table.add_row(*_ledger_row(outcome, wing))

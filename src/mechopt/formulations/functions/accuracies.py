@@ -812,10 +812,10 @@ class UserAccuracy(AccuracyFunction):
             )
 
 
-def _set_max_accuracy(record: object) -> None:
+def _set_max_accuracy(record: Any) -> None:
     """Turn the field ``max_accuracy`` of a frozen record into a float in (0, 1]."""
     set_positive(record, "max_accuracy")
-    value: float = record.max_accuracy  # type: ignore[attr-defined]
+    value: float = record.max_accuracy
     if value > 1:
         raise InvalidInput(
             f"{type(record).__name__}: max_accuracy = {value} must be in (0, 1]; give accuracy as a fraction"

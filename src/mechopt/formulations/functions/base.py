@@ -143,10 +143,10 @@ def finite_tuple(kind: str, name: str, values: Sequence[float]) -> tuple[float, 
     return numbers
 
 
-def real(kind: str, name: str, value: object) -> float:
+def real(kind: str, name: str, value: Any) -> float:
     """Turn a field of a record into a finite float."""
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{kind}: {name} = {value!r} must be a real number") from error
     if not math.isfinite(number):
