@@ -1,0 +1,5 @@
+"""The fair-value paper's results as claims: the corrected hold, those false as printed are refuted."""
+
+from mechopt.formulations.fair_value.claims.roads import LEDGER
+
+__all__ = ["LEDGER"]

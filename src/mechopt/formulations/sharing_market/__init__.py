@@ -1,0 +1,1 @@
+"""Markets in which agents share data: bilateral networks, and directed sharing graphs with prices."""

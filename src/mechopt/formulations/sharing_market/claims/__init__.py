@@ -1,0 +1,5 @@
+"""The sharing-market paper's results as claims: the corrected hold, those false as printed are refuted."""
+
+from mechopt.formulations.sharing_market.claims.roads import LEDGER
+
+__all__ = ["LEDGER"]
