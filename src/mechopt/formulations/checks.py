@@ -32,6 +32,21 @@ def all_finite(array: Array, name: str) -> None:
         raise InvalidInput(f"{name}[{index}] is {array[index]}; every entry must be a finite number")
 
 
+def square(value: ArrayLike, n: int, name: str, axes: str) -> Array:
+    """Return a read-only (n, n) array of finite floats; ``axes`` says what its rows and columns are."""
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{name} must be numbers, got {value!r}: {error}") from None
+    if array.shape != (n, n):
+        raise InvalidInput(f"{name} has shape {array.shape}; it must be ({n}, {n}): {axes}")
+    if not np.all(np.isfinite(array)):
+        i, j = (int(k) for k in np.argwhere(~np.isfinite(array))[0])
+        raise InvalidInput(f"{name}[{i}, {j}] is {array[i, j]}; every entry must be a finite number")
+    array.setflags(write=False)
+    return array
+
+
 def positive(value: Any, name: str, why: str = "") -> float:
     """Return a finite float > 0."""
     return _real(value, name, lambda x: x > 0, "> 0", why)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mechopt.formulations.functions.roots import break_even
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.terms import Hypograph
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from mechopt.solvers.program import Program
 
 FloatArray = NDArray[np.float64]
+
+_ENDLESS = 1e30
+"""Amount, in natural scales, beyond any in use."""
 
 
 class DeclaredFunction(ABC):
@@ -101,6 +105,27 @@ class ConcaveFunction(DeclaredFunction):
     def has_kinks(self) -> bool:
         """Whether it is made of linear pieces, so that what it makes best jumps as prices change."""
         return False
+
+    @property
+    def supremum(self) -> float:
+        """Least upper bound of the values: where it is not known, the value at amounts beyond any in use."""
+        with np.errstate(all="ignore"):
+            return float(self(self.natural_scale * _ENDLESS))
+
+    def inverse(self, value: ArrayLike) -> FloatArray:
+        """Smallest amount x >= 0 with f(x) >= value; ``inf`` where f stays below."""
+        wanted = floats(value)
+        flat = wanted.ravel()
+        amount = np.full(flat.shape, np.inf)
+        # At the supremum itself, which functions that saturate do not reach, rounding would decide.
+        sought = flat <= float(self(self.natural_scale * _ENDLESS))
+        amount[sought] = break_even(
+            lambda x, wanted: np.where(self(x) < wanted, 1.0, 0.0),
+            lambda x, wanted: np.full_like(wanted, 0.5),
+            self.natural_scale,
+            flat[sought],
+        )
+        return amount.reshape(wanted.shape)[()]
 
     @property
     def _evaluated(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

@@ -86,6 +86,17 @@ class LogGain(ConcaveFunction):
         x -= 1 / self.scale
         return from_zero_to_inf(x, slope)
 
+    @property
+    def supremum(self) -> float:
+        """Infinite."""
+        return math.inf
+
+    def inverse(self, value: ArrayLike) -> FloatArray:
+        """Amount with f(x) = value: (exp(value / weight) - 1) / scale, at least 0."""
+        with np.errstate(over="ignore"):
+            x: FloatArray = np.maximum(np.expm1(floats(value) / self.weight) / self.scale, 0.0)
+        return x
+
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); exponential cone."""
         # Not `cp.log1p`: CVXPY has no smooth form of it, which would keep the nonlinear solvers out.
@@ -155,6 +166,17 @@ class PowerGain(ConcaveFunction):
             x = np.asarray((self._steepness / slope) ** (1 / (1 - self.exponent)))
         x /= self.scale
         return from_zero_to_inf(x, slope)
+
+    @property
+    def supremum(self) -> float:
+        """Infinite."""
+        return math.inf
+
+    def inverse(self, value: ArrayLike) -> FloatArray:
+        """Amount with f(x) = value: (value / weight) ** (1 / exponent) / scale, at least 0."""
+        with np.errstate(over="ignore"):
+            x: FloatArray = (np.maximum(floats(value), 0.0) / self.weight) ** (1 / self.exponent) / self.scale
+        return x
 
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); power cone, or second-order cone for the square root."""
@@ -232,6 +254,17 @@ class SaturatingGain(ConcaveFunction):
         x /= self.scale
         return from_zero_to_inf(x, slope)
 
+    @property
+    def supremum(self) -> float:
+        """``weight``, which no amount reaches."""
+        return self.weight
+
+    def inverse(self, value: ArrayLike) -> FloatArray:
+        """Amount with f(x) = value: -log(1 - value / weight) / scale; ``inf`` from ``weight`` on."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            x = -np.log1p(-np.minimum(floats(value) / self.weight, 1.0)) / self.scale
+        return np.maximum(x, 0.0)
+
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); exponential cone."""
         return self.weight * (1 - cp.exp(-self.scale * x))
@@ -306,6 +339,18 @@ class QuadraticGain(ConcaveFunction):
         np.maximum(x, 0.0, out=x)
         x[slope < 0] = np.inf
         return x[()]
+
+    @property
+    def supremum(self) -> float:
+        """Value at the top, slope² / (2 curvature)."""
+        return self.slope**2 / (2 * self.curvature)
+
+    def inverse(self, value: ArrayLike) -> FloatArray:
+        """Smallest amount with f(x) >= value; ``inf`` above the value at the top."""
+        share = floats(value) / self.supremum
+        with np.errstate(invalid="ignore"):
+            x = self.top * np.maximum(1 - np.sqrt(1 - np.maximum(share, 0.0)), 0.0) / self.scale
+        return np.where(share <= 1, x, np.inf)[()]
 
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); quadratic program."""
@@ -415,6 +460,20 @@ class PiecewiseLinearGain(ConcaveFunction):
         steeper = np.searchsorted(-slopes, -floats(slope) / self.scale, side="left")
         value: FloatArray = maximisers[steeper]
         return value
+
+    @property
+    def supremum(self) -> float:
+        """Value at the last kink if the last line is flat, else infinite."""
+        return math.inf if self.slopes[-1] > 0 else self.intercepts[-1]
+
+    def inverse(self, value: ArrayLike) -> FloatArray:
+        """Smallest amount with f(x) >= value; ``inf`` above the supremum."""
+        wanted = floats(value)
+        x = np.zeros(wanted.shape)
+        for slope, intercept in zip(self.slopes, self.intercepts, strict=True):
+            if slope > 0:
+                np.maximum(x, (wanted - intercept) / (slope * self.scale), out=x)
+        return np.where(wanted <= self.supremum, x, np.inf)[()]
 
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); linear program."""
