@@ -20,7 +20,7 @@ from scipy.optimize import brentq
 import mechopt as mo
 from mechopt.formulations.accuracy_shaping import AccuracyShaping, ShapedMechanism, closed_form
 from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
-from mechopt.studies import federated
+from mechopt.studies import federated, learning
 from mechopt.studies.calibrate import AccuracyFit, accuracy_curve
 from mechopt.studies.federated import FederatedLearning, FederatedReport, interval, run_federated
 from mechopt.studies.scenario import load_scenario
@@ -83,7 +83,7 @@ def again(
     report: FederatedReport, trained_again: Callable[..., FederatedReport], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., FederatedReport]:
     """Run the same, but for the models of the pools: those of the first run stay."""
-    monkeypatch.setattr(federated, "_measure_pools", lambda *_: report.pools)
+    monkeypatch.setattr(federated, "measure_pools", lambda *_: report.pools)
     return trained_again
 
 
@@ -318,7 +318,7 @@ def test_wrong_curves_fail(
     report: FederatedReport, trained_again: Callable[..., FederatedReport], change: Any, names: set[str]
 ) -> None:
     scenario, sizes = report.scenario, report.fit.sizes
-    scores = federated._measure_curve(scenario.training, report.records, sizes, 12)
+    scores = learning.measure_curve(scenario.training, report.records, sizes, 12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mo.MechanismWarning)  # of parameters at their limits
         wrong = accuracy_curve(sizes, change(scores), baseline=report.fit.baseline, n_bootstrap=60)
@@ -332,7 +332,12 @@ def test_gains_that_are_off_fail(report: FederatedReport, deviation: float, pass
     pools = report.pools
     gain = np.array([0.0, deviation, 0.0, 0.0]) * pools.gain_sd
     apart = pools.apart[-1] - (pools.curve[-1] - pools.curve + gain)
-    checks = {check.name: check for check in federated._pool_checks(replace(pools, gain=gain, apart=apart))}
+    checks = {
+        check.name: check
+        for check in learning.pool_checks(
+            replace(pools, gain=gain, apart=apart), federated.POOLS, last="shaped", first=8
+        )
+    }
     check = checks["9 set aside, gain"]
     assert check.passed is passes
     assert abs(check.measured - check.expected) == pytest.approx(abs(deviation) * pools.gain_sd[1])

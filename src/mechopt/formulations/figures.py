@@ -93,6 +93,15 @@ def label(axes: Axes, x: str, y: str, *, title: str = "") -> None:
         axes.set_title(f"{axes.get_title('left')} {title}".strip(), loc="left", fontsize=TEXT)
 
 
+def plain_log_axis(axes: Axes) -> None:
+    """Mark a logarithmic horizontal axis at 1, 2 and 5 times powers of ten, in plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def log_scale(axes: Axes, values: NDArray[np.float64], *, above: float = 20.0) -> None:
     """Use a log scale on the vertical axis if the positive values span more than a factor of ``above``."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter

@@ -24,56 +24,61 @@ design collects.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator, model_validator
-from scipy import stats
 
 from mechopt.formulations import figures
 from mechopt.formulations.accuracy_shaping import AccuracyShaping, ShapedMechanism, Standalone, closed_form
 from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
-from mechopt.formulations.functions import AccuracyFunction, PowerLawAccuracy, SqrtAccuracy
+from mechopt.formulations.functions import AccuracyFunction, SqrtAccuracy
 from mechopt.solvers.errors import (
-    BackendUnavailable,
     InvalidInput,
-    MechanismWarning,
 )
 from mechopt.solvers.solution import Solution
-from mechopt.studies.calibrate import AccuracyFit, accuracy_curve, learning_curve
+from mechopt.studies.calibrate import AccuracyFit
+from mechopt.studies.learning import (
+    Curve,
+    Pools,
+    Records,
+    Training,
+    check_scikit_learn,
+    curve_checks,
+    drawn_accuracies,
+    fit_curve,
+    interval,
+    measure_curve,
+    measure_pools,
+    pool_checks,
+)
 from mechopt.studies.report import print_plain, show_checks
 from mechopt.studies.run import Check, Progress, plain, solve_everywhere, write_csv
 from mechopt.studies.scenario import SolvedScenario, Table
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rich.console import Console
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-LEVEL = 0.95
-"""Confidence of every interval."""
-
-ERRORS = 4.0
-"""Standard errors that measured accuracies may be away from the curve: one in 16 000 is, by chance."""
-
 CERTIFIED = 1e-8
 """Regret of an equilibrium (accuracy units)."""
 
 ROUNDING = 1e-12
 """Of sums and differences of accuracies, which are below 1."""
+
+POOLS = {"alone": slice(None, -1), "shaped": slice(-1, None)}
+"""Kinds of pools, as they are listed."""
 
 N_PROFILES = 2000
 """Profiles of contributions at which rewards are sampled."""
@@ -87,79 +92,6 @@ class Hospital(Table):
 
     name: str = Field(min_length=1)
     marginal_cost: float = Field(gt=0)
-
-
-class Training(Table):
-    """What is learned, how, and from which numbers of records."""
-
-    dataset: Literal["breast-cancer", "digits"]
-    classifier: Literal["logistic-regression", "nearest-neighbours", "naive-bayes"] = "logistic-regression"
-    sizes: Annotated[list[float], Field(min_length=5)]
-    n_repeats: int = Field(default=40, ge=5, le=1000)
-    set_aside: float = Field(default=0.25, gt=0, lt=1)
-    test_share: float = Field(default=0.25, gt=0, lt=1)
-
-    @field_validator("sizes")
-    @classmethod
-    def _whole_and_increasing(cls, sizes: list[float]) -> list[float]:
-        broken = [size for size in sizes if size != int(size) or size < 2]
-        if broken:
-            raise ValueError(f"must be whole numbers of records, at least 2; there is {broken[0]:g}")
-        if sorted(set(sizes)) != sizes:
-            raise ValueError("must increase")
-        return sizes
-
-    def load(self, seed: int) -> Records:
-        """Read the data set, and set records aside at random, of each class its share."""
-        from sklearn import datasets
-        from sklearn.model_selection import train_test_split
-
-        source = datasets.load_breast_cancer() if self.dataset == "breast-cancer" else datasets.load_digits()
-        n_records, n_classes = source.target.size, np.unique(source.target).size
-        aside = math.ceil(self.set_aside * n_records)
-        tested = math.ceil(self.test_share * (n_records - aside))
-        for name, share, n_left, n_taken in (
-            ("set_aside", self.set_aside, n_records, aside),
-            ("test_share", self.test_share, n_records - aside, tested),
-        ):
-            if not n_classes <= n_taken <= n_left - n_classes:
-                raise InvalidInput(
-                    f"training.{name} = {share:g} takes {n_taken} of {n_left} records, and there must be "
-                    f"one for each of {n_classes} classes among those taken and among the others"
-                )
-        most = n_records - aside - tested
-        if self.sizes[-1] > most:
-            raise InvalidInput(
-                f"training.sizes: {self.sizes[-1]:g} is more than the {most} records left to train on; lower "
-                "it, or training.set_aside or training.test_share"
-            )
-        features, apart, labels, apart_labels = train_test_split(
-            source.data, source.target, test_size=aside, random_state=seed, stratify=source.target
-        )
-        largest = float(np.bincount(source.target).max() / n_records)
-        return Records(features, labels, apart, apart_labels, baseline=largest, most=most)
-
-    def estimator(self) -> Any:
-        """Make the classifier; features are scaled to mean 0 and variance 1 in the training set."""
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.naive_bayes import GaussianNB
-        from sklearn.neighbors import KNeighborsClassifier
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        if self.classifier == "naive-bayes":
-            return GaussianNB()
-        if self.classifier == "nearest-neighbours":
-            return make_pipeline(StandardScaler(), KNeighborsClassifier(n_neighbors=5))
-        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-
-
-class Curve(Table):
-    """What is fitted to the scores; see `mechopt.studies.calibrate.accuracy_curve`."""
-
-    model: Literal["power-law", "sqrt"] = "power-law"
-    max_accuracy: float | None = Field(default=None, gt=0, le=1)
-    n_bootstrap: int = Field(default=400, ge=40, le=100_000)
 
 
 class Unverified(Table):
@@ -202,181 +134,7 @@ class FederatedLearning(SolvedScenario):
 
     def check_ready(self) -> None:
         """Check that scikit-learn is installed."""
-        if importlib.util.find_spec("sklearn") is None:
-            raise BackendUnavailable(
-                "mechanism 'federated-learning' needs scikit-learn, not installed here: "
-                'pip install "mechopt[data]"'
-            )
-
-
-# ------------------------------------------------------------ measurements
-
-
-@dataclass(frozen=True, eq=False)
-class Records:
-    """A data set in two parts.
-
-    Attributes
-    ----------
-    features, labels : array, shape (n_records, n_features) and (n_records,)
-        What the curve is measured with.
-    apart, apart_labels : array
-        The records set aside.
-    baseline : float
-        Share of the largest class: accuracy of a model that has learned nothing.
-    most : int
-        Records that there are to train on when some are kept for testing.
-    """
-
-    features: Array
-    labels: Counts
-    apart: Array
-    apart_labels: Counts
-    baseline: float
-    most: int
-
-
-@dataclass(frozen=True, eq=False)
-class Pools:
-    """Models trained on pools of the sizes that the designs collect; arrays have one entry a pool.
-
-    Attributes
-    ----------
-    names : tuple of str
-    wanted : array
-        Records that the design collects.
-    trained : array of int
-        Records that models were trained on: whole ones, within the sizes of the curve and the records there
-        are.
-    curve, curve_sd : array
-        Accuracy by the curve at ``trained``, and its standard deviation over the draws.
-    fresh, fresh_sd : array
-        Mean accuracy of models from new splits of the records of the curve; standard error.
-    apart, apart_sd : array
-        Mean accuracy of models on the records set aside; standard error, of the records here and there.
-    gain, gain_sd : array
-        The last pool's accuracy on the records set aside less this pool's, and less what the curve says;
-        standard error, curve included.
-    """
-
-    names: tuple[str, ...]
-    wanted: Array
-    trained: Counts
-    curve: Array
-    curve_sd: Array
-    fresh: Array
-    fresh_sd: Array
-    apart: Array
-    apart_sd: Array
-    gain: Array
-    gain_sd: Array
-
-    def record(self) -> list[dict[str, Any]]:
-        """Plain records, one a pool."""
-        columns = {
-            "pool": np.array(self.names, dtype=object),
-            "wanted": self.wanted,
-            "trained_on": self.trained,
-            "curve": self.curve,
-            "curve_sd": self.curve_sd,
-            "new_splits": self.fresh,
-            "new_splits_se": self.fresh_sd,
-            "set_aside": self.apart,
-            "set_aside_se": self.apart_sd,
-        }
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _measure_curve(training: Training, records: Records, sizes: Iterable[float], seed: int) -> Array:
-    """Scores of models on growing sets of records, shape (n_repeats, n_sizes)."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):  # the models are small: threads would wait for each other
-        _, scores = learning_curve(
-            training.estimator(),
-            records.features,
-            records.labels,
-            sizes=[int(size) for size in sizes],
-            n_repeats=training.n_repeats,
-            test_share=training.test_share,
-            seed=seed,
-        )
-    return scores
-
-
-def _measure_apart(training: Training, records: Records, sizes: Counts, seed: int) -> Array:
-    """Which of the records set aside are classified rightly, shape (n_repeats, n_sizes, n_apart).
-
-    Within a repeat each training set is part of the next.
-    """
-    from threadpoolctl import threadpool_limits
-
-    rng = np.random.default_rng(seed)
-    right = np.empty((training.n_repeats, sizes.size, records.apart_labels.size))
-    with threadpool_limits(1):
-        for repeat in range(training.n_repeats):
-            order = rng.permutation(records.labels.size)
-            for column, size in enumerate(sizes.tolist()):
-                own = order[:size]
-                if np.unique(records.labels[own]).size < 2:
-                    raise InvalidInput(
-                        f"training.sizes: {size} records drawn at random were of one class; start larger"
-                    )
-                model = training.estimator().fit(records.features[own], records.labels[own])
-                right[repeat, column] = model.predict(records.apart) == records.apart_labels
-    return right
-
-
-def _measure_pools(
-    scenario: FederatedLearning,
-    records: Records,
-    fit: AccuracyFit,
-    draws: Draws,
-    wanted: dict[str, float],
-    seeds: tuple[int, int],
-    progress: Progress,
-) -> Pools:
-    """Train models on the pools of the designs, in two ways, and score them."""
-    amounts = np.array(list(wanted.values()))
-    trained = np.clip(np.rint(amounts), fit.sizes[0], records.most).astype(np.int64)
-    sizes, place = np.unique(trained, return_inverse=True)
-    progress("new splits", 5, N_STEPS)
-    scores = _measure_curve(scenario.training, records, sizes, seeds[0])[:, place]
-    progress("records set aside", 6, N_STEPS)
-    right = _measure_apart(scenario.training, records, sizes, seeds[1])[:, place]
-    curves = np.array([accuracy(trained) for accuracy in draws.accuracies])
-    curve = fit.accuracy(trained) + fit.baseline
-    expected = curve[-1] - curve
-    gain = right[:, -1:] - right
-    # Of records that are right or wrong, by the curve: few records of which nearly all are right do not tell
-    # their variance. Of gains it is the least if no record is lost, and the sample may show more.
-    variance = curve * (1 - curve)
-    of_gains = np.maximum(gain.mean(axis=0).var(axis=-1, ddof=1), expected * (1 - expected))
-    n_curve = records.labels.size
-    return Pools(
-        names=tuple(wanted),
-        wanted=amounts,
-        trained=trained,
-        curve=curve,
-        curve_sd=curves.std(axis=0),
-        fresh=scores.mean(axis=0),
-        fresh_sd=scores.std(axis=0, ddof=1) / math.sqrt(len(scores)),
-        apart=right.mean(axis=(0, 2)),
-        apart_sd=_apart_error(right, variance, n_curve),
-        gain=gain.mean(axis=(0, 2)) - expected,
-        gain_sd=np.hypot(_apart_error(gain, of_gains, n_curve), (curves[:, -1:] - curves).std(axis=0)),
-    )
-
-
-def _apart_error(values: Array, variance: Array, n_curve: int) -> Array:
-    """Standard error of means over repeats and records set aside, as of differences from the curve.
-
-    The records set aside are a sample, and so are the ``n_curve`` that the curve was measured with: of the
-    same population, but not the same. Repeats share their records, and differ by what was trained on.
-    """
-    n_repeats, _, n_apart = values.shape
-    of_repeats = values.mean(axis=2).var(axis=0, ddof=1) / n_repeats
-    return np.asarray(np.sqrt(variance * (1 / n_apart + 1 / n_curve) + of_repeats))
+        check_scikit_learn("federated-learning")
 
 
 # ------------------------------------------------------------ designs
@@ -443,12 +201,6 @@ class Draws:
         return np.asarray(self.shaped.sum(axis=1))
 
 
-def interval(values: Array) -> tuple[Array, Array]:
-    """Ends of the middle 95% of draws, along the first axis."""
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return np.asarray(low), np.asarray(high)
-
-
 def _design(scenario: FederatedLearning, accuracy: AccuracyFunction, profile: ArrayLike | None) -> Design:
     shaping = AccuracyShaping(accuracy, scenario.marginal_costs)
     most = shaping.solve()
@@ -469,31 +221,12 @@ def _design(scenario: FederatedLearning, accuracy: AccuracyFunction, profile: Ar
 
 def _redesign(scenario: FederatedLearning, fit: AccuracyFit) -> Draws:
     """Design for each draw of the curve's parameters."""
-    accuracies, alone, shaped = [], [], []
-    costs = scenario.marginal_costs
-    for row in fit.samples.tolist():
-        accuracy = _drawn_accuracy(fit, row)
-        if accuracy is not None:
-            shaping = AccuracyShaping(accuracy, costs)
-            accuracies.append(accuracy)
-            alone.append(shaping.standalone().contribution)
-            shaped.append(shaping.solve()["contribution"])
-    if not accuracies:
-        raise InvalidInput("training: of no draw of the curve's parameters does accuracy rise; measure more")
-    return Draws(tuple(accuracies), len(fit.samples), np.array(alone), np.array(shaped))
-
-
-def _drawn_accuracy(fit: AccuracyFit, parameters: list[float]) -> AccuracyFunction | None:
-    """Accuracy function with these parameters; None if they make none."""
-    try:
-        if isinstance(fit.accuracy, SqrtAccuracy):
-            return SqrtAccuracy(*parameters)
-        limit, coefficient, exponent = parameters
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MechanismWarning)  # of exponents of 1
-            return PowerLawAccuracy(coefficient, exponent, threshold=1 - limit)
-    except InvalidInput:
-        return None
+    accuracies = drawn_accuracies(fit)
+    shaping = [AccuracyShaping(accuracy, scenario.marginal_costs) for accuracy in accuracies]
+    alone = np.array([each.standalone().contribution for each in shaping])
+    return Draws(
+        accuracies, len(fit.samples), alone, np.array([each.solve()["contribution"] for each in shaping])
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -805,21 +538,10 @@ def run_federated(
     seeds = [int(seed) for seed in np.random.SeedSequence(scenario.seed).generate_state(6)]
     progress("measure the curve", 0, N_STEPS)
     records = scenario.training.load(seeds[0])
-    sizes = scenario.training.sizes
     if fit is None:
-        scores = _measure_curve(scenario.training, records, sizes, seeds[1])
+        scores = measure_curve(scenario.training, records, scenario.training.sizes, seeds[1])
         progress("fit the curve", 1, N_STEPS)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MechanismWarning)  # limits that are met stand in the notes
-            fit = accuracy_curve(
-                sizes,
-                scores,
-                model=scenario.curve.model,
-                max_accuracy=scenario.curve.max_accuracy,
-                baseline=records.baseline,
-                n_bootstrap=scenario.curve.n_bootstrap,
-                seed=seeds[2],
-            )
+        fit = fit_curve(scenario.training, scenario.curve, records, scores, seeds[2])
     progress("design", 2, N_STEPS)
     design = _design(scenario, fit.accuracy, profile)
     unverified = _screen(scenario, fit.accuracy)
@@ -832,43 +554,29 @@ def run_federated(
         if amount > 0
     }
     wanted["all, shaped"] = design.total
-    pools = _measure_pools(scenario, records, fit, draws, wanted, (seeds[3], seeds[4]), progress)
+    steps = iter((5, 6))
+    pools = measure_pools(
+        scenario.training,
+        records,
+        fit,
+        draws.accuracies,
+        wanted,
+        (seeds[3], seeds[4]),
+        lambda name: progress(name, next(steps), N_STEPS),
+    )
     progress("checks", 7, N_STEPS)
     checks = (
-        *_curve_checks(fit, draws),
+        *curve_checks(fit, draws.accuracies),
         *_equilibrium_checks(design, np.random.default_rng(seeds[5])),
         *_formula_checks(design),
         *_backend_checks(scenario, answers),
-        *_pool_checks(pools),
+        *pool_checks(pools, POOLS, last="shaped", first=8),
         *(() if unverified is None else _unverified_checks(unverified)),
     )
     return FederatedReport(scenario, records, fit, design, draws, answers, skipped, pools, unverified, checks)
 
 
 # ------------------------------------------------------------ checks
-
-
-def _curve_checks(fit: AccuracyFit, draws: Draws) -> list[Check]:
-    scores = int(fit.counts.min())
-    spare = fit.sizes.size - len(fit.parameters) + sum(error == 0 for error in fit.standard_errors.values())
-    return [
-        Check(
-            "1 form of the curve",
-            "mean square of what the curve leaves of mean scores, over what the scatter of repeats explains",
-            math.nan if fit.lack_of_fit is None else fit.lack_of_fit,
-            0.0,
-            float(stats.f.ppf(0.999, spare, max(scores - 1, 1))),
-            "99.9% quantile of the F distribution",
-        ),
-        Check(
-            "1 draws that rise",
-            "share of draws of the curve's parameters that make an accuracy function",
-            len(draws.accuracies) / draws.n_draws,
-            1.0,
-            0.025,
-            "more would reach into the 95% intervals",
-        ),
-    ]
 
 
 def _equilibrium_checks(design: Design, rng: np.random.Generator) -> list[Check]:
@@ -1023,54 +731,6 @@ def _backend_checks(scenario: FederatedLearning, answers: tuple[BackendAnswer, .
             f"each to {scenario.tolerance:g}",
         )
     ]
-
-
-def _pool_checks(pools: Pools) -> list[Check]:
-    fresh = np.hypot(pools.fresh_sd, pools.curve_sd)
-    apart = np.hypot(pools.apart_sd, pools.curve_sd)
-    why = f"{ERRORS:g} standard errors"
-    checks = []
-    for name, says, measured, error in (
-        ("8 new splits", "on other splits of the same records", pools.fresh, fresh),
-        ("9 set aside", "on the records set aside", pools.apart, apart),
-    ):
-        deviates = _deviates(measured - pools.curve, error)
-        for which, places in (("alone", slice(None, -1)), ("shaped", slice(-1, None))):
-            if deviates[places].size:
-                k = int(np.arange(deviates.size)[places][np.argmax(deviates[places])])
-                checks.append(
-                    Check(
-                        f"{name}, {which}",
-                        f"accuracy of models of {pools.trained[k]} records ({pools.names[k]}) {says}, "
-                        "against the curve; the farthest of its kind",
-                        float(measured[k]),
-                        float(pools.curve[k]),
-                        ERRORS * float(error[k]),
-                        why,
-                    )
-                )
-    smaller = np.flatnonzero(pools.trained < pools.trained[-1])
-    if smaller.size:
-        k = int(smaller[np.argmax(_deviates(pools.gain, pools.gain_sd)[smaller])])
-        checks.append(
-            Check(
-                "9 set aside, gain",
-                f"accuracy that the shaped pool adds to that of {pools.trained[k]} records "
-                f"({pools.names[k]}) on the records set aside, against the curve; the farthest",
-                float(pools.apart[-1] - pools.apart[k]),
-                float(pools.curve[-1] - pools.curve[k]),
-                ERRORS * float(pools.gain_sd[k]),
-                why,
-            )
-        )
-    return checks
-
-
-def _deviates(differences: Array, errors: Array) -> Array:
-    """Differences in standard errors; without an error, one from nothing is infinite."""
-    tiny = float(np.finfo(np.float64).tiny)
-    with np.errstate(over="ignore"):
-        return np.asarray(np.abs(differences) / np.maximum(errors, tiny))
 
 
 def _unverified_checks(unverified: UnverifiedMenu) -> list[Check]:
@@ -1304,7 +964,7 @@ def _figure_curve(report: FederatedReport) -> Figure:
     m = np.geomspace(fit.sizes[0] / 1.6, right, 300)
     curves = np.array([accuracy(m) for accuracy in draws.accuracies]) + fit.baseline
     axes.set_xscale("log")
-    _plain_log_axis(axes)
+    figures.plain_log_axis(axes)
     blue, sky = figures.COLOURS["blue"], figures.COLOURS["sky"]
     axes.fill_between(m, *interval(curves), color=sky, alpha=0.35, linewidth=0, label="95% of draws")
     axes.plot(m, fit.accuracy(m) + fit.baseline, color=blue, linewidth=figures.LINE, label="curve")
@@ -1381,11 +1041,3 @@ def _figure_contributions(report: FederatedReport) -> Figure:
     figures.label(axes, "hospital (cost in accuracy)", "contribution (records)")
     figures.legend(axes, title="bars: 95% of draws", title_fontsize=figures.SMALL)
     return figure
-
-
-def _plain_log_axis(axes: Axes) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
