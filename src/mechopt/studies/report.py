@@ -15,6 +15,10 @@ from mechopt.studies.run import Check, RunReport
 from mechopt.verification.claim import Outcome, Verdict
 
 
+_FIRST_COLUMN = 12
+"""Characters of the first column of a plain table that stay on one line."""
+
+
 def show_run(report: RunReport, console: Console) -> None:
     """Print what a scenario's run found."""
     scenario = report.scenario
@@ -76,6 +80,25 @@ def show_checks(checks: Iterable[Check], console: Console) -> None:
     for check in listed:
         if not check.passed:
             print_plain(console, f"{check.name}: {check.says}; tolerance: {check.why}", "red")
+
+
+def show_grid(console: Console, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a plain table, the first column to the left; its entries are no markup."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    listed = [list(row) for row in rows]
+    widest = max((len(row[0]) for row in listed), default=0)
+    for index, column in enumerate(columns):
+        table.add_column(
+            column,
+            justify="right" if index else "left",
+            no_wrap=bool(index),
+            overflow="fold",
+            min_width=None if index else min(widest, _FIRST_COLUMN),
+        )
+    for row in listed:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    console.print()
 
 
 def print_plain(console: Console, text: str, style: str | None = None) -> None:

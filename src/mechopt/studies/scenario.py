@@ -113,6 +113,8 @@ KINDS = {
     "federated-learning": Kind(
         "mechopt.studies.federated:FederatedLearning", "mechopt.studies.federated:run_federated"
     ),
+    "sharing-market": Kind("mechopt.studies.exchange:Exchange", "mechopt.studies.exchange:run_exchange"),
+    "fair-value": Kind("mechopt.studies.payments:FairPayments", "mechopt.studies.payments:run_fair_payments"),
     "contract": Kind("mechopt.studies.scenario:Scenario", "mechopt.studies.run:run_scenario"),
 }
 """Kinds of scenarios by their ``mechanism``."""
