@@ -32,7 +32,7 @@ from mechopt.formulations.sharing_market.figures import plot_market
 from mechopt.formulations.sharing_market.mixed import MixedVCG
 from mechopt.formulations.sharing_market.model import SharingMarket
 from mechopt.formulations.sharing_market.vcg import VCG
-from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.errors import Infeasible, InvalidInput
 from mechopt.solvers.solution import Solution
 from mechopt.studies.calibrate import AccuracyFit
 from mechopt.studies.learning import (
@@ -156,6 +156,14 @@ class Trade:
         return data
 
 
+def _mixed(market: SharingMarket, scenario: Exchange) -> MixedVCG:
+    """Run mixed-VCG; where no split of the imbalance can be realised, with the greedy one all the same."""
+    try:
+        return market.mixed_vcg(scenario.pivot, scenario.split)
+    except Infeasible:
+        return market.mixed_vcg(scenario.pivot, "greedy")
+
+
 def _trade(scenario: Exchange, accuracy: AccuracyFunction, drawn: Iterable[AccuracyFunction]) -> Trade:
     market = scenario.market(accuracy)
     n = market.n_agents
@@ -169,7 +177,7 @@ def _trade(scenario: Exchange, accuracy: AccuracyFunction, drawn: Iterable[Accur
         market.competitive_prices(),
         interval,
         market.vcg(scenario.pivot),
-        market.mixed_vcg(scenario.pivot, scenario.split),
+        _mixed(market, scenario),
         np.mean(graphs, axis=0),
     )
 
@@ -712,6 +720,8 @@ def _notes(report: ExchangeReport) -> list[str]:
         notes.append(
             f"no quality of data realises the share of {told}: their part of the split stays a debt."
         )
+    if trade.mixed.split != report.scenario.split:
+        notes.append("no split of the imbalance can be realised in data: the greedy one is shown.")
     if spare:
         notes.append(
             f"{spare} of {len(report.fit.samples)} draws of the curve do not rise, and were left out."

@@ -14,7 +14,6 @@ from mechopt.solvers.backend import backends
 from mechopt.studies.run import Check, RunReport
 from mechopt.verification.claim import Outcome, Verdict
 
-
 _FIRST_COLUMN = 12
 """Characters of the first column of a plain table that stay on one line."""
 
