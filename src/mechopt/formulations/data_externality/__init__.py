@@ -1,0 +1,1 @@
+"""Data externality: correlated data, the information that leaks about others, and platforms that buy it."""

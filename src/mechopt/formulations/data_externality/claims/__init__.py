@@ -1,0 +1,5 @@
+"""The data-externality paper's results as claims: the corrected hold, those false as printed are refuted."""
+
+from mechopt.formulations.data_externality.claims.roads import LEDGER
+
+__all__ = ["LEDGER"]
