@@ -685,9 +685,9 @@ def _show(report: ExchangeReport, console: Console) -> None:
     )
     print_plain(
         console,
-        "records, accuracy: own, and after trade. gain: in value, by trade. at cost, VCG, mixed: what it pays "
-        "in all (< 0: gets) at competitive prices and by each mechanism; in data: what it pays mixed-VCG "
-        "besides in quality of data.",
+        "records, accuracy: own, and after trade. gain: in value, by trade. at cost, VCG, mixed: what it "
+        "pays in all (< 0: gets) at competitive prices and by each mechanism; in data: what it pays "
+        "mixed-VCG besides in quality of data.",
         "dim",
     )
     for answer in report.answers:
