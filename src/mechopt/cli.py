@@ -86,7 +86,11 @@ def scenarios() -> None:
 @app.command()
 def verify(
     pattern: Annotated[
-        str, typer.Argument(help="A wing (contract, accuracy-shaping), a claim (contract/R13), or a glob.")
+        str,
+        typer.Argument(
+            help="A wing (contract, accuracy-shaping, sharing-market, fair-value, data-externality), "
+            "a claim (contract/R13), or a glob."
+        ),
     ] = "*",
     instances: Annotated[int | None, typer.Option(min=1, help="Instances a claim.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random instances.")] = 0,
@@ -125,7 +129,9 @@ def verify(
 
 @app.command()
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="Which paper: contract or accuracy-shaping.")] = "contract",
+    paper: Annotated[
+        str, typer.Argument(help="Which paper: contract, accuracy-shaping or fair-value.")
+    ] = "contract",
     out: Annotated[Path | None, typer.Option(help="Folder for the figures.")] = None,
 ) -> None:
     """Draw a paper's figures and check their numbers."""

@@ -12,6 +12,8 @@ import numpy as np
 
 from mechopt.formulations.accuracy_shaping.figures import FIGURES as ACCURACY_FIGURES
 from mechopt.formulations.accuracy_shaping.published import check_numbers as check_accuracy
+from mechopt.formulations.fair_value.figures import FIGURES as FAIR_VALUE_FIGURES
+from mechopt.formulations.fair_value.published import check_numbers as check_fair_value
 from mechopt.formulations.figures import save
 from mechopt.formulations.screening.figures import FIGURES as SCREENING_FIGURES
 from mechopt.formulations.screening.published import check_numbers as check_screening
@@ -52,6 +54,7 @@ class _Paper:
 PAPERS = {
     "contract": _Paper(SCREENING_FIGURES, check_screening),
     "accuracy-shaping": _Paper(ACCURACY_FIGURES, check_accuracy),
+    "fair-value": _Paper(FAIR_VALUE_FIGURES, check_fair_value),
 }
 
 
@@ -63,7 +66,7 @@ def reproduce_paper(
     Parameters
     ----------
     paper : str
-        ``"contract"`` or ``"accuracy-shaping"``.
+        One of `PAPERS`.
     out : path
         Folder for ``figure_2.png``, ``figure_2.pdf``, ``figure_2.csv`` and so on; made if need be.
     progress : callable
