@@ -522,6 +522,23 @@ def test_a_logarithm_without_end_is_no_optimum():
     assert not solution.values
 
 
+@pytest.mark.parametrize("seed", (*range(10), 19, 35))
+def test_a_first_choice_of_integers_without_a_point_is_not_the_end(seed):
+    rng = np.random.default_rng(seed)
+    grid = np.array(list(itertools.product(range(4), repeat=3)))
+    centre, radius, weights = rng.uniform(1, 2, 3), rng.uniform(0.6, 1.3), rng.normal(size=3)
+    program = mo.Program("whole points in a ball")
+    x = program.variable("x", 3, integer=True, bounds=[0, 3])
+    program.maximize(weights @ x)
+    program.add("ball", cp.norm(x - centre) <= radius)
+    inside = grid[((grid - centre) ** 2).sum(axis=1) <= radius**2]
+    if not len(inside):
+        with pytest.raises(mo.Infeasible):
+            program.solve("outer")
+        return
+    assert program.solve("outer").objective == pytest.approx((inside @ weights).max(), abs=1e-6)
+
+
 def test_unknown_options():
     with pytest.raises(mo.InvalidInput, match="no option 'depth'; it has max_rounds"):
         pricing("cone").solve("outer", depth=3)

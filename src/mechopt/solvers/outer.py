@@ -607,7 +607,7 @@ class _Search:
         return replace(best, status=Status.LIMIT, reason="max_rounds")
 
     def _closed(self, best: _Point) -> bool:
-        return best.value - best.bound <= self.tolerance * (1.0 + abs(best.value))
+        return best.x is not None and best.value - best.bound <= self.tolerance * (1.0 + abs(best.value))
 
     def _tree(self, best: _Point) -> tuple[str, Array | None, float]:
         """Solve the integer relaxation: its status, the integers of its best point, its bound."""
