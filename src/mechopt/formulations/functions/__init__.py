@@ -24,6 +24,7 @@ from mechopt.formulations.functions.gains import (
     SaturatingGain,
 )
 from mechopt.formulations.functions.utilities import (
+    AccuracyUtility,
     AdditiveUtility,
     CappedUtility,
     InverseSqrtUtility,
@@ -40,6 +41,7 @@ from mechopt.formulations.functions.utilities import (
 
 __all__ = [
     "AccuracyFunction",
+    "AccuracyUtility",
     "AdditiveUtility",
     "AtomGain",
     "CappedUtility",

@@ -17,6 +17,7 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mechopt.formulations.functions.accuracies import AccuracyFunction
 from mechopt.formulations.functions.base import (
     ConcaveFunction,
     FloatArray,
@@ -27,9 +28,11 @@ from mechopt.formulations.functions.base import (
     set_positive,
 )
 from mechopt.formulations.functions.gains import LogGain, PiecewiseLinearGain, PowerGain, SaturatingGain
+from mechopt.formulations.functions.roots import break_even
 from mechopt.solvers.errors import InvalidInput
 
 __all__ = [
+    "AccuracyUtility",
     "AdditiveUtility",
     "CappedUtility",
     "InverseSqrtUtility",
@@ -216,6 +219,87 @@ class InverseSqrtUtility(ConcaveFunction):
     def in_units_of(self, size: float) -> InverseSqrtUtility:
         """Return the same function with the power of an amount of order one in its cone."""
         return InverseSqrtUtility(self.weight / math.sqrt(self.scale * size), 1 / size)
+
+
+@dataclass(frozen=True)
+class AccuracyUtility(ConcaveFunction):
+    """Utility of the accuracy of a model trained on total data D, f(D) = weight * accuracy(D).
+
+    Where models have no accuracy yet it follows the accuracy's concave part, below 0: a buyer should have
+    data enough of its own for some accuracy.
+
+    Parameters
+    ----------
+    weight : float
+        Money for accuracy 1, > 0.
+    accuracy : AccuracyFunction
+        Such as ``mo.SqrtAccuracy``, or the curve that `mechopt.studies.calibrate.accuracy_curve` fits.
+
+    Raises
+    ------
+    InvalidInput
+        If ``weight`` is not a finite number > 0, or ``accuracy`` no AccuracyFunction.
+
+    Examples
+    --------
+    >>> from mechopt.formulations.functions import SqrtAccuracy
+    >>> utility = AccuracyUtility(100.0, SqrtAccuracy(1.0, difficulty=1.0))
+    >>> float(utility(16.0)) == 100 * float(utility.accuracy(16.0))
+    True
+    """
+
+    weight: float
+    accuracy: AccuracyFunction
+
+    def __post_init__(self) -> None:
+        set_positive(self, "weight")
+        if not isinstance(self.accuracy, AccuracyFunction):
+            raise InvalidInput(
+                "AccuracyUtility: accuracy must be an AccuracyFunction such as mo.SqrtAccuracy(0.95, "
+                f"difficulty=10), got {self.accuracy!r}"
+            )
+
+    @property
+    def natural_scale(self) -> float:
+        """That of the accuracy."""
+        return self.accuracy.natural_scale
+
+    @property
+    def has_expression(self) -> bool:
+        """Whether CVXPY can express the accuracy."""
+        return self.accuracy.has_expression
+
+    @property
+    def supremum(self) -> float:
+        """``weight`` times the accuracy of unlimited data."""
+        return self.weight * float(self.accuracy.max_accuracy)
+
+    def __call__(self, x: ArrayLike) -> FloatArray:
+        """Value f(x)."""
+        return self.weight * self.accuracy.concave_part(x)
+
+    def derivative(self, x: ArrayLike) -> FloatArray:
+        """Slope, the weight times that of the accuracy."""
+        return self.weight * self.accuracy.concave_part_derivative(x)
+
+    def inverse_derivative(self, slope: ArrayLike) -> FloatArray:
+        """Maximiser of f(x) - slope * x, which may be below the accuracy's ``min_viable_data``."""
+        price = floats(slope) / self.weight
+        flat = price.ravel()
+        amount = floats(self.accuracy.inverse_derivative(flat)).copy()
+        amount[np.isposinf(flat)] = 0.0
+        below = (amount <= self.accuracy.min_viable_data) & (flat > 0) & np.isfinite(flat)
+        amount[below] = break_even(
+            lambda x, _: self.accuracy.concave_part_derivative(x),
+            lambda _, price: price,
+            self.natural_scale,
+            flat[below],
+        )
+        return amount.reshape(price.shape)[()]
+
+    def expression(self, x: Any) -> Any:
+        """Concave CVXPY expression f(x)."""
+        return self.weight * self.accuracy.expression(x)
 
 
 # ------------------------------------------------------------ any other function of total size

@@ -78,6 +78,7 @@ class SharingMarket:
     ... )
     >>> solution = market.solve()
     >>> solution["adjacency"].astype(int).tolist(), round(solution.objective, 6)
+    ([[0, 1, 1], [1, 0, 1], [0, 0, 0]], 31.827571)
     """
 
     data_size: Array
@@ -221,7 +222,7 @@ class SharingMarket:
         return data
 
     def allocation_value(self, adjacency: ArrayLike) -> Array:
-        """V_i: what its data is worth to each agent, minus what its sales cost it (money), shape (n_agents,)."""
+        """V_i: what its data is worth to each agent, minus its costs of sharing (money), (n_agents,)."""
         graph = self.adjacency(adjacency)
         value: Array = self.buyer_value(graph) - (graph * self.sharing_cost).sum(axis=1)
         return value
@@ -268,7 +269,7 @@ class SharingMarket:
 
     # ------------------------------------------------------------ welfare
 
-    def program(self, **restrictions: Any) -> Program:
+    def program(self, *, fractional: bool = False, **restrictions: Any) -> Program:
         r"""Declare the choice of a sharing graph of most welfare, to be solved as it is or changed first.
 
         .. math:: \max \sum_j u_j - \sum_{ij} c_{ij} A_{ij} \quad \text{s.t.} \quad u_j \le U_j(A_{\cdot j}),
@@ -276,14 +277,17 @@ class SharingMarket:
 
         Parameters
         ----------
+        fractional : bool
+            Whether buyers may take any share of a seller's data: a convex program, which has prices.
         **restrictions
             See `Restrictions`: ``seller_cap``, ``buyer_cap``, ``reciprocity`` and so on, by name.
 
         Returns
         -------
         Program
-            With the boolean variable ``adjacency`` (row = seller, column = buyer), expressions ``data``,
-            ``utility``, ``cost``, ``welfare``, and a family for each restriction, by its name.
+            With the variable ``adjacency`` (row = seller, column = buyer), boolean unless ``fractional``;
+            expressions ``data``, ``utility``, ``cost``, ``surplus`` (each buyer's, at cost), ``welfare``,
+            ``allocation_value``; and a family for each restriction, by its name.
 
         References
         ----------
@@ -291,7 +295,7 @@ class SharingMarket:
         """
         from mechopt.formulations.sharing_market.program import declare
 
-        return declare(self, Restrictions.of(self.n_agents, restrictions))
+        return declare(self, Restrictions.of(self.n_agents, restrictions), fractional=fractional)
 
     def configuration_program(self, **restrictions: Any) -> Program:
         """Declare the choice among sets of sellers as a linear program, whose prices are prices of data.

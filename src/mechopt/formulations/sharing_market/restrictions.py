@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,11 @@ class Restrictions:
         for name in ("buyer_budget", "privacy_budget", "upload_cost"):
             if name in taken:
                 taken[name] = _per_agent(taken[name], n_agents, name)
+        if "upload_cost" in taken and not np.all(np.isfinite(taken["upload_cost"])):
+            index = int(np.argmax(~np.isfinite(taken["upload_cost"])))
+            raise InvalidInput(
+                f"upload_cost[{index}] is infinite; to keep a seller from selling set its seller_cap to 0"
+            )
         if "privacy_loss" in taken:
             if "privacy_budget" not in taken and "platform_privacy_budget" not in taken:
                 raise InvalidInput(
@@ -105,6 +111,11 @@ class Restrictions:
                 if number.ndim or not number >= 0:
                     raise InvalidInput(f"{name} must be one number >= 0, got {taken[name]!r}")
                 taken[name] = float(number)
+        # What limits nobody must not couple anybody.
+        limits = ("buyer_cap", "seller_cap", "buyer_budget", "privacy_budget")
+        for name in (*limits, "platform_cap", "platform_privacy_budget"):
+            if name in taken and np.all(np.isinf(taken[name])):
+                del taken[name]
         if "platform_cap" in taken:
             if not float(taken["platform_cap"]).is_integer():
                 raise InvalidInput(f"platform_cap must be a whole number, got {taken['platform_cap']!r}")
@@ -113,10 +124,20 @@ class Restrictions:
 
     @classmethod
     def split(cls, n_agents: int, options: Mapping[str, Any]) -> tuple[Restrictions, dict[str, Any]]:
-        """Take the restrictions out of options of all kinds; return them, and the other options."""
-        known = {entry.name for entry in fields(cls)}
-        given = {name: value for name, value in options.items() if name in known}
-        return cls.of(n_agents, given), {name: options[name] for name in options if name not in known}
+        """Take the restrictions out of options of all kinds; return them, and the other options.
+
+        Raises
+        ------
+        InvalidInput
+            As `of` does, and for a name that is nearly that of a restriction.
+        """
+        known = [entry.name for entry in fields(cls)]
+        rest = {name: options[name] for name in options if name not in known}
+        for name in rest:
+            near = get_close_matches(name, known, n=1, cutoff=0.8)
+            if near:
+                raise InvalidInput(f"no restriction {name!r}; did you mean {near[0]!r}?")
+        return cls.of(n_agents, {name: options[name] for name in options if name in known}), rest
 
     @property
     def in_force(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The sharing-market paper's results as claims: the corrected hold, those false as printed are refuted."""
 
-from mechopt.formulations.sharing_market.claims import network, network_errata
+from mechopt.formulations.sharing_market.claims import network, network_errata, vcg, vcg_errata
 from mechopt.formulations.sharing_market.claims.roads import LEDGER
 
-__all__ = ["LEDGER", "network", "network_errata"]
+__all__ = ["LEDGER", "network", "network_errata", "vcg", "vcg_errata"]
