@@ -539,6 +539,22 @@ def test_a_first_choice_of_integers_without_a_point_is_not_the_end(seed):
     assert program.solve("outer").objective == pytest.approx((inside @ weights).max(), abs=1e-6)
 
 
+def test_a_start_that_comes_back_with_another_points_objective():
+    # HiGHS 1.15.1 returned the start that it was given, and the objective of its optimum, one sale more.
+    market = mo.SharingMarket(
+        [4.96, 3.77, 4.41],
+        [[0, 0.676, 1.4], [0.656, 0, 2], [1.02, 1.69, 0]],
+        [mo.SqrtUtility(1.92), mo.InverseSqrtUtility(20.2), mo.InverseSqrtUtility(16.5)],
+    )
+    forbidden = np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]])
+    solution = market.program(seller_cap=1, forbidden=forbidden).solve("outer")
+    best = max(
+        market.welfare(np.array([[0, 0, 0], [0, 0, first], [0, second, 0]]))
+        for first, second in itertools.product((0, 1), repeat=2)
+    )
+    assert solution.objective == pytest.approx(best, abs=1e-7)
+
+
 def test_unknown_options():
     with pytest.raises(mo.InvalidInput, match="no option 'depth'; it has max_rounds"):
         pricing("cone").solve("outer", depth=3)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
+OFF = 1e-7
+"""Relative difference of an objective from what its point gives that rounding does not explain."""
+
 RAY = 1e-9
 """A direction whose largest entry is one leaves a cone if it does so by more than this."""
 
@@ -617,15 +620,22 @@ class _Search:
             matrix = sp.vstack([rows.matrix, *(row for row, _ in self.excluded)], format="csr")
             low = np.concatenate([rows.low, [level for _, level in self.excluded]])
             rows = Rows(matrix, low, np.concatenate([rows.high, np.full(len(self.excluded), np.inf)]))
-        highs = load(form, rows, self.options)
-        if best.x is not None:
-            highs.setSolution(self.whole.size, self.whole.astype(np.int32), np.round(best.x[self.whole]))
-        # Without a point yet, keep time to make one of what the tree has found.
-        words = self._run(highs, 1.0 if best.x is not None else 0.8)
-        info = highs.getInfo()
-        choice = None
-        if info.primal_solution_status == 2:
-            choice = np.round(np.asarray(highs.getSolution().col_value)[self.whole]) + 0.0
+        for started in (best.x is not None, False):
+            highs = load(form, rows, self.options)
+            if started:
+                highs.setSolution(self.whole.size, self.whole.astype(np.int32), np.round(best.x[self.whole]))
+            # Without a point yet, keep time to make one of what the tree has found.
+            words = self._run(highs, 1.0 if best.x is not None else 0.8)
+            info = highs.getInfo()
+            choice = None
+            if info.primal_solution_status != 2:
+                break
+            x = np.asarray(highs.getSolution().col_value)
+            choice = np.round(x[self.whole]) + 0.0
+            # HiGHS may return the start that it was given with the objective of another point, its optimum.
+            claimed = info.objective_function_value
+            if not started or abs(float(form.linear @ x) - claimed) <= OFF * (1.0 + abs(claimed)):
+                break
         return words, choice, float(info.mip_dual_bound)
 
     def _exclude(self, choice: Array) -> None:
