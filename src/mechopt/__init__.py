@@ -6,10 +6,17 @@ from mechopt.formulations.accuracy_shaping import AccuracyShaping, CostProfiles,
 from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
 from mechopt.formulations.attitudes import CARA, Attitude, ChiSquared, CVaR, KullbackLeibler, Wasserstein
 from mechopt.formulations.data_externality.model import DataExternality
-from mechopt.formulations.fair_value.federated import FederatedMeanEstimation
-from mechopt.formulations.fair_value.mean_estimation import MeanEstimation, utility_of_counts
-from mechopt.formulations.fair_value.platform import PlatformPayments
-from mechopt.formulations.fair_value.shapley import FairValue
+from mechopt.formulations.fair_value import (
+    CorePoint,
+    FairDivision,
+    FairValue,
+    FederatedMeanEstimation,
+    MeanEstimation,
+    Nucleolus,
+    PlatformPayments,
+    PlatformSolution,
+    utility_of_counts,
+)
 from mechopt.formulations.functions import (
     AccuracyFunction,
     AccuracyUtility,
@@ -42,9 +49,19 @@ from mechopt.formulations.functions import (
     UserUtility,
 )
 from mechopt.formulations.screening import ContinuousContract, ContractGroups, ScreeningContract
-from mechopt.formulations.sharing_market.model import SharingMarket
-from mechopt.formulations.sharing_market.network import SharingNetwork
-from mechopt.formulations.sharing_market.queries import QueryMarket
+from mechopt.formulations.sharing_market import (
+    VCG,
+    MarketCheck,
+    MixedVCG,
+    QueryMarket,
+    Refusal,
+    Restrictions,
+    SharingMarket,
+    SharingNetwork,
+    advanced_composition,
+    declare_payments,
+    search_misreports,
+)
 from mechopt.solvers import (
     Answer,
     Backend,
@@ -88,6 +105,7 @@ __version__ = _version("mechopt")
 
 __all__ = [
     "CARA",
+    "VCG",
     "AccuracyFunction",
     "AccuracyShaping",
     "AccuracyUtility",
@@ -109,12 +127,14 @@ __all__ = [
     "ContinuousContract",
     "ContractGroups",
     "ConvexCost",
+    "CorePoint",
     "CostProfiles",
     "CostScreening",
     "DataExternality",
     "Deviation",
     "EvaluatedGain",
     "ExactAnswer",
+    "FairDivision",
     "FairValue",
     "FederatedMeanEstimation",
     "Finding",
@@ -128,13 +148,17 @@ __all__ = [
     "LinearUtility",
     "LogGain",
     "LogUtility",
+    "MarketCheck",
     "MeanEstimation",
     "MechanismError",
     "MechanismWarning",
     "MissingCapability",
+    "MixedVCG",
     "NotApplicable",
+    "Nucleolus",
     "PiecewiseLinearGain",
     "PlatformPayments",
+    "PlatformSolution",
     "PowerCost",
     "PowerGain",
     "PowerLawAccuracy",
@@ -142,6 +166,8 @@ __all__ = [
     "QuadraticCost",
     "QuadraticGain",
     "QueryMarket",
+    "Refusal",
+    "Restrictions",
     "SaturatingGain",
     "SaturatingUtility",
     "ScreeningContract",
@@ -163,12 +189,15 @@ __all__ = [
     "UserUtility",
     "Verdict",
     "Wasserstein",
+    "advanced_composition",
     "audit_choices",
     "backends",
     "calibrate",
+    "declare_payments",
     "register",
     "run_claim",
     "run_claims",
+    "search_misreports",
     "solve",
     "unregister",
     "utility_of_counts",

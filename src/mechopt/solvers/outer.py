@@ -622,7 +622,7 @@ class _Search:
             rows = Rows(matrix, low, np.concatenate([rows.high, np.full(len(self.excluded), np.inf)]))
         for started in (best.x is not None, False):
             highs = load(form, rows, self.options)
-            if started:
+            if started and best.x is not None:
                 highs.setSolution(self.whole.size, self.whole.astype(np.int32), np.round(best.x[self.whole]))
             # Without a point yet, keep time to make one of what the tree has found.
             words = self._run(highs, 1.0 if best.x is not None else 0.8)

@@ -85,7 +85,7 @@ def plot_market(
     _draw_graph(left, graph, labels, notes, tint, market.data_size, _edge_labels(graph, prices))
     _draw_prices(right, graph, prices, labels, unit)
     figure.supxlabel(
-        f"larger circles own more data; vermilion pays, blue gets ({unit}, in all). Table: dark cells are sold.",
+        f"larger circles own more data; vermilion pays, blue gets ({unit}, in all). Table: dark is sold.",
         fontsize=SMALL,
         color=_DARK,
     )

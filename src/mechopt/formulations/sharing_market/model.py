@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,27 @@ from mechopt.formulations.functions import (
     Utility,
 )
 from mechopt.formulations.sharing_market.buyers import BuyerProblem
+from mechopt.formulations.sharing_market.distortion import Distortion
+from mechopt.formulations.sharing_market.mixed import MixedVCG, Split, mixed_vcg
+from mechopt.formulations.sharing_market.prices import (
+    MarketCheck,
+    check_core,
+    check_equilibrium,
+    competitive_prices,
+    declare_prices,
+    price_interval,
+)
+from mechopt.formulations.sharing_market.program import declare, declare_configurations
 from mechopt.formulations.sharing_market.restrictions import Restrictions
 from mechopt.formulations.sharing_market.values import value_of_sets
+from mechopt.formulations.sharing_market.vcg import VCG, Pivot, vcg
+from mechopt.formulations.sharing_market.welfare import solve
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.program import OnFailure, Program
 from mechopt.solvers.solution import Solution
 
 if TYPE_CHECKING:
-    from mechopt.formulations.sharing_market.mixed import Distortion, MixedVCG, Split
-    from mechopt.formulations.sharing_market.prices import MarketCheck
-    from mechopt.formulations.sharing_market.vcg import VCG, Pivot
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -293,8 +304,6 @@ class SharingMarket:
         ----------
         Rasouli and Jordan, eq. (4), (11).
         """
-        from mechopt.formulations.sharing_market.program import declare
-
         return declare(self, Restrictions.of(self.n_agents, restrictions), fractional=fractional)
 
     def configuration_program(self, **restrictions: Any) -> Program:
@@ -305,8 +314,6 @@ class SharingMarket:
         **restrictions
             See `Restrictions`.
         """
-        from mechopt.formulations.sharing_market.program import declare_configurations
-
         return declare_configurations(self, Restrictions.of(self.n_agents, restrictions))
 
     def solve(
@@ -338,8 +345,6 @@ class SharingMarket:
             ``surplus`` (money) of shape (n_agents,), all recomputed from the graph; ``objective`` is the
             welfare net of costs.
         """
-        from mechopt.formulations.sharing_market.welfare import solve
-
         restrictions, rest = Restrictions.split(self.n_agents, options)
         return solve(
             self,
@@ -372,11 +377,11 @@ class SharingMarket:
         NotApplicable
             If couplings leave no linear prices: the configuration program is not integral.
         """
-        from mechopt.formulations.sharing_market.prices import competitive_prices
-
         return competitive_prices(self, Restrictions.of(self.n_agents, restrictions))
 
-    def is_equilibrium(self, adjacency: Any, price: ArrayLike, tolerance: float = 1e-9) -> MarketCheck:
+    def is_equilibrium(
+        self, adjacency: Any, price: ArrayLike, tolerance: float = 1e-9, **restrictions: Any
+    ) -> MarketCheck:
         """Check whether a graph and prices are a competitive equilibrium, by the definition.
 
         Parameters
@@ -386,15 +391,16 @@ class SharingMarket:
             What buyer j pays seller i, of sold and of unsold data (money).
         tolerance : float
             Gain below which nobody objects, relative to the money involved.
+        **restrictions
+            See `Restrictions`: what buyers and sellers cannot choose.
 
         Returns
         -------
         MarketCheck
             True or false, with the agent that objects, and to what.
         """
-        from mechopt.formulations.sharing_market.prices import check_equilibrium
-
-        return check_equilibrium(self, self.adjacency(adjacency), price, tolerance)
+        limits = Restrictions.of(self.n_agents, restrictions)
+        return check_equilibrium(self, self.adjacency(adjacency), price, tolerance, limits)
 
     def price_interval(self, seller: int, buyer: int) -> tuple[float, float]:
         """Prices of one edge that keep the equilibrium, all others being at cost (money).
@@ -405,8 +411,6 @@ class SharingMarket:
         ----------
         Rasouli and Jordan, Proposition 4.2, which is right only for edges that are sold.
         """
-        from mechopt.formulations.sharing_market.prices import price_interval
-
         return price_interval(self, seller, buyer)
 
     def price_program(self, buyer: int) -> Program:
@@ -415,8 +419,6 @@ class SharingMarket:
         By default it maximises what its sellers earn above cost. Row generation solves large ones; see
         `mechopt.formulations.sharing_market.prices`.
         """
-        from mechopt.formulations.sharing_market.prices import declare_prices
-
         return declare_prices(self, buyer)
 
     def in_core(self, payoff: ArrayLike, tolerance: float = 1e-9) -> MarketCheck:
@@ -429,8 +431,6 @@ class SharingMarket:
         tolerance : float
             Relative to the money involved.
         """
-        from mechopt.formulations.sharing_market.prices import check_core
-
         return check_core(self, payoff, tolerance)
 
     # ------------------------------------------------------------ VCG
@@ -456,8 +456,6 @@ class SharingMarket:
         ----------
         Rasouli and Jordan, eq. (18)-(20).
         """
-        from mechopt.formulations.sharing_market.vcg import vcg
-
         return vcg(self, pivot, Restrictions.of(self.n_agents, restrictions))
 
     def mixed_vcg(
@@ -498,8 +496,6 @@ class SharingMarket:
         ----------
         Rasouli and Jordan, section 5, eq. (21)-(34).
         """
-        from mechopt.formulations.sharing_market.mixed import mixed_vcg
-
         return mixed_vcg(
             self,
             pivot,
@@ -509,3 +505,38 @@ class SharingMarket:
             synthetic_data=synthetic_data,
             restrictions=Restrictions.of(self.n_agents, restrictions),
         )
+
+    def plot(
+        self,
+        graph: Any = None,
+        *,
+        price: ArrayLike | None = None,
+        payment: ArrayLike | None = None,
+        names: Sequence[str] | None = None,
+        unit: str = "money",
+    ) -> Figure:
+        """Draw who sells to whom, prices on edges, and payments at agents.
+
+        Parameters
+        ----------
+        graph : array, shape (n_agents, n_agents), or a solution, or the outcome of a mechanism, optional
+            By default a graph of most welfare. Of `vcg` and `mixed_vcg` the payments are shown, too.
+        price : array, shape (n_agents, n_agents), optional
+            By default what sharing costs.
+        payment : array, shape (n_agents,), optional
+            By default that of the mechanism, or what prices come to.
+        names : sequence of str, optional
+            By default the agents' indices.
+        unit : str
+            Of money.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from mechopt.formulations.sharing_market.figures import plot_market
+
+        shown = self.solve() if graph is None else graph
+        if payment is None and isinstance(shown, VCG | MixedVCG):
+            payment = shown.payment
+        return plot_market(self, shown, price=price, payment=payment, names=names, unit=unit)

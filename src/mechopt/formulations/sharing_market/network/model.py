@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cvxpy as cp
 import numpy as np
@@ -45,6 +46,9 @@ from mechopt.solvers.errors import (
 )
 from mechopt.solvers.program import Program
 from mechopt.solvers.solution import Solution, Status
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 Form = Literal["selectors", "compact"]
@@ -383,6 +387,24 @@ class SharingNetwork:
         if after is None:
             return Stability(True, rule, method)
         return Stability(False, rule, method, self._witness(graph, after, rule))
+
+    def plot(self, adjacency: ArrayLike, *, names: Sequence[str] | None = None) -> Figure:
+        """Draw a sharing graph, with each agent's utility beside it where utilities are numbers.
+
+        Parameters
+        ----------
+        adjacency : array, shape (n_agents, n_agents)
+            Symmetric, zeros and ones.
+        names : sequence of str, optional
+            By default the agents' indices.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from mechopt.formulations.sharing_market.figures import plot_sharing
+
+        return plot_sharing(adjacency, self.agent_utility(adjacency), names=names)
 
     def is_pareto_optimal(self, adjacency: ArrayLike) -> Stability:
         """Tell whether no graph is better for somebody and worse for nobody; for up to 6 agents."""
