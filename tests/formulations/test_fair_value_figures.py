@@ -16,7 +16,9 @@ OTHER_SPLIT = (2, 3, 2, 2)
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, Any]:
-    return {name: draw() for name, draw in figures.FIGURES.items()}
+    # The map's own step is finer, and shows the same numbers.
+    coarse = {"figure_7": lambda: figures.figure_7(step=0.05)}
+    return {name: coarse.get(name, draw)() for name, draw in figures.FIGURES.items()}
 
 
 def test_numbers_are_the_known_ones(drawn: dict[str, Any]) -> None:
@@ -121,3 +123,39 @@ def test_smallest_marginals_of_the_figure() -> None:
         table = estimation._table(list(estimation._kinds.sizes))
         falls = min(float(np.diff(table, axis=axis).min()) for axis in range(table.ndim))
         assert falls == pytest.approx(known, rel=1e-3)
+
+
+def test_figure_6_is_what_the_formulas_say(drawn: dict[str, Any]) -> None:
+    figure, numbers = drawn["figure_6"]
+    cost = numbers["privacy_cost"]
+    surely, mixed = cost <= 1 / 3, (cost > 1 / 3) & (cost < 2 / 3)
+    keeps = np.select([surely, mixed], [1 - 2 * cost, (2 - 3 * cost) ** 2 / 3], 0.0)
+    total = np.select([surely, mixed], [1.0, (4 - 9 * cost**2) / 3], 0.0)
+    np.testing.assert_allclose(numbers["platform_utility"], keeps, atol=1e-12)
+    np.testing.assert_allclose(numbers["total_utility"], total, atol=1e-12)
+    # Nobody has anything from it but the platform: users are paid what sharing costs them.
+    shared = np.select([surely, mixed], [1.0, 2 - 3 * cost], 0.0)
+    np.testing.assert_allclose(numbers["payments"], 2 * cost * shared, atol=1e-12)
+    (axes,) = figure.axes
+    drawn_curves = {line.get_label(): line.get_ydata() for line in axes.lines}
+    for name, text, _, _ in figures.CURVES:
+        np.testing.assert_array_equal(drawn_curves[text], numbers[name])
+
+
+def test_figure_7_is_symmetric_and_nobody_shares_beyond_two_thirds(drawn: dict[str, Any]) -> None:
+    paid, kept = (axes.collections[0].get_array() for axes in drawn["figure_7"][0].axes[:2])
+    np.testing.assert_allclose(kept, kept.T, atol=1e-12)
+    costs = np.arange(19) * 0.05
+    assert np.all(paid[costs > 2 / 3] == 0)
+    assert np.all(kept[np.ix_(costs > 2 / 3, costs > 2 / 3)] == 0)
+    # User 2 is paid 2/3 at most, and that where it hardly wants to share.
+    assert paid.max() == pytest.approx(0.65)
+    assert costs[np.unravel_index(np.argmax(paid), paid.shape)[0]] == pytest.approx(0.65)
+
+
+@pytest.mark.parametrize("name", ["figure_6", "figure_7"])
+def test_a_number_of_the_platform_that_is_off_is_found(drawn: dict[str, Any], name: str) -> None:
+    numbers = drawn[name][1]
+    for series in ("payment_share", "platform_utility"):
+        with pytest.raises(mo.MechanismError, match=f"{name}, {series}"):
+            published.check_numbers(name, numbers | {series: numbers[series] + 0.006})

@@ -142,7 +142,7 @@ def test_algorithm_formula_and_certified_bounds_agree():
         size = payments.values.profile[-1]
         assert solution.objective == pytest.approx(formula.platform_utility, abs=1e-13 * size)
         assert solution.payment_share == pytest.approx(formula.payment_share, abs=1e-12)
-        bound = payments.certify("branch and bound").bound
+        bound = payments.certify("branch_and_bound").bound
         assert 0 <= bound - solution.objective + 1e-14 * size <= 1e-8 * size
         assert payments.audit(solution).ok(1e-12)
 
@@ -151,7 +151,7 @@ def test_algorithm_formula_and_certified_bounds_agree():
 def test_private_data_of_some_value(n, worth, cost):
     payments = levels(n, worth, cost)
     solution = payments.solve()
-    squares = payments.certify("sum of squares")
+    squares = payments.certify("sum_of_squares")
     linear = payments.certify("coefficients")
     assert abs(squares.bound - solution.objective) <= 1e-8
     assert squares.residual <= 1e-9
@@ -171,7 +171,7 @@ def test_a_sum_of_squares_in_high_degree():
     k = np.arange(n + 1.0)
     worth = (n + 2) / n * k / (k + 2)
     payments = PlatformPayments(worth, n, 0.4 * worth[1])
-    proof, solution = payments.certify("sum of squares"), payments.solve()
+    proof, solution = payments.certify("sum_of_squares"), payments.solve()
     assert 0 <= proof.bound - solution.objective + 1e-12 <= 1e-7
     assert proof.share_probability == pytest.approx(solution.share_probability, abs=1e-4)
 
@@ -477,7 +477,7 @@ def test_failing_assumptions_are_said_and_searched_globally(utility, which):
     payments = PlatformPayments(utility, n, 0.05)
     with pytest.warns(mo.MechanismWarning, match=which):
         solution = payments.solve()
-    assert solution.extra["method"] == "branch and bound"
+    assert solution.extra["method"] == "branch_and_bound"
     grid = np.linspace(0, 1, 4001)
     tried = max(payments.expected_utility(q) - n * 0.05 * q for q in grid)
     assert -1e-12 <= solution.objective - tried <= 1e-6
@@ -749,11 +749,11 @@ def test_bad_arguments_of_methods():
         (lambda: payments.utility_share_program(3), r"target = 3 must be at most n_users = 2"),
         (lambda: payments.utility_share_program(-1), r"target must be a whole number >= 0"),
         (lambda: payments.correlated_program(0.5, "mean"), r"sense must be 'best' or 'worst'"),
-        (lambda: payments.bound_program("guess"), r"method must be 'sum of squares' or 'coefficients'"),
+        (lambda: payments.bound_program("guess"), r"method must be 'sum_of_squares' or 'coefficients'"),
         (lambda: payments.certify("coefficients", on_failure="maybe"), r"on_failure must be"),
     ):
         with pytest.raises(mo.InvalidInput, match=message):
             call()
     spoiled = PlatformPayments(lambda a, b: [[0, 0.5, 1], [0.9, 0.2], [0.3]][a][b], 2, 0.1)
     with pytest.raises(mo.NotApplicable, match="must not be negative"):
-        spoiled.certify("sum of squares")
+        spoiled.certify("sum_of_squares")

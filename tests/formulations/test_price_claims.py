@@ -150,7 +150,7 @@ def test_prices_above_cost_are_caught(monkeypatch):
 
 
 def test_prices_that_forget_the_cap_are_caught(monkeypatch):
-    assert caught("R12-coupled", monkeypatch, market_model, "competitive_prices", lambda m, r: m.sharing_cost)
+    assert caught("R12-coupled", monkeypatch, prices, "competitive_prices", lambda m, r: m.sharing_cost)
 
 
 def test_a_core_check_that_sees_too_much_is_caught(monkeypatch):

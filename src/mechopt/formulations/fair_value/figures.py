@@ -10,7 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechopt.formulations.fair_value.federated.model import FederatedMeanEstimation
-from mechopt.formulations.figures import COLOURS, MARKER, SMALL, TEXT, label, new_figure
+from mechopt.formulations.fair_value.platform import PlatformPayments
+from mechopt.formulations.fair_value.platform.curves import WORKED_UTILITY, platform_curve, two_user_map
+from mechopt.formulations.figures import (
+    COLOURS,
+    GREY,
+    LINE,
+    MARKER,
+    SMALL,
+    TEXT,
+    label,
+    legend,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -206,7 +218,117 @@ def _note(figure: Figure, text: str) -> None:
     figure.supxlabel("\n".join(textwrap.wrap(text, characters)), fontsize=SMALL, color="#4d4d4d")
 
 
-FIGURES: dict[str, Callable[[], tuple[Figure, Numbers]]] = {"figure_5a": figure_5a, "figure_5b": figure_5b}
+# ------------------------------------------------------------ what the platform pays
+
+CURVES = (
+    ("total_utility", "total utility", "black", "-"),
+    ("platform_utility", "platform keeps", "blue", "-"),
+    ("payments", "users are paid", "vermilion", "--"),
+)
+"""What Figure 6 shows, and how it is drawn."""
+
+CORNERS = ((0.1, 0.1), (0.2, 0.25), (0.1, 0.3), (0.3, 0.1), (0.5, 0.4), (0.4, 0.5), (0.6, 0.9), (0.7, 0.8))
+"""Pairs of costs at which the maps of Figure 7 are held to known numbers."""
+
+MOST_COST = 0.9
+"""Where the axes of Figure 7 end: beyond, nobody shares."""
+
+
+def figure_6(step: float = 0.01) -> tuple[Figure, Numbers]:
+    """Draw what a platform makes of two users of equal cost: total utility, and who gets what of it.
+
+    Users share both with the same probability, the symmetric equilibrium. There are three regimes: both
+    share surely, both mix, nobody shares.
+
+    Parameters
+    ----------
+    step : float
+        Between costs (utility).
+
+    Returns
+    -------
+    figure : Figure
+    numbers : dict
+        ``privacy_cost``; ``payment_share``, ``share_probability`` and the curves of `CURVES` at each;
+        ``cost_threshold_low``, ``cost_threshold_high``.
+    """
+    costs = np.arange(0.0, 0.8 + step / 2, step)
+    table = platform_curve(WORKED_UTILITY, costs)
+    ends = PlatformPayments(np.array(WORKED_UTILITY), 2, 0.5).thresholds()
+    numbers: Numbers = {"privacy_cost": costs} | {name: table[name].to_numpy() for name in table.columns}
+    numbers |= {"cost_threshold_low": ends.low, "cost_threshold_high": ends.high}
+    figure, (axes,) = new_figure(height=2.6)
+    for name, text, colour, style in CURVES:
+        axes.plot(costs, numbers[name], color=COLOURS[colour], linestyle=style, linewidth=LINE, label=text)
+    for end, text in ((ends.low, "both mix"), (ends.high, "nobody shares")):
+        axes.axvline(end, color=GREY, linewidth=0.8, linestyle=":")
+        axes.text(end + 0.01, 1.04, text, fontsize=SMALL, color="#4d4d4d", va="center")
+    axes.text(0.01, 1.04, "both share", fontsize=SMALL, color="#4d4d4d", va="center")
+    axes.set_ylim(-0.03, 1.1)
+    axes.set_xlim(0, 0.8)
+    label(axes, "privacy cost $c$ of sharing (utility)", "utility")
+    legend(axes, loc="center right", bbox_to_anchor=(1.02, 0.78))
+    return figure, numbers
+
+
+def figure_7(step: float = 0.0125) -> tuple[Figure, Numbers]:
+    """Draw what a platform pays user 2, and what it keeps, for any costs of two users.
+
+    The platform may count on the equilibrium that is best for it. Where both cost the same and one of them
+    shares, it may be either.
+
+    Parameters
+    ----------
+    step : float
+        Between costs (utility); the numbers need one that divides 0.05.
+
+    Returns
+    -------
+    figure : Figure
+    numbers : dict
+        ``pair`` (1 to 8, of `CORNERS`), and ``platform_utility``, ``payment_share``, ``payment_2`` at each.
+    """
+    costs = np.arange(0.0, MOST_COST + step / 2, step)
+    table = two_user_map(WORKED_UTILITY, costs, costs)
+    numbers: Numbers = {"pair": np.arange(1.0, len(CORNERS) + 1)}
+    where = [tuple(int(np.argmin(np.abs(costs - cost))) for cost in pair) for pair in CORNERS]
+    grids = {name: table[name].unstack().to_numpy() for name in table.columns}
+    for name in ("platform_utility", "payment_share", "payment_2"):
+        numbers[name] = np.array([grids[name][place] for place in where])
+    figure, panels = new_figure(2, width="page", height=2.9)
+    shown = (("payment_2", "payment to user 2"), ("platform_utility", "the platform keeps"))
+    for axes, (name, text) in zip(panels, shown, strict=True):
+        _draw_map(figure, axes, costs, grids[name], text)
+    return figure, numbers
+
+
+def _draw_map(figure: Figure, axes: Axes, costs: Array, values: Array, text: str) -> None:
+    """Draw a map over both users' costs, and where each user shares."""
+    # The first cost is across, and values have it down.
+    image = axes.pcolormesh(costs, costs, values.T, cmap="cividis", shading="nearest", rasterized=True)
+    axes.set_aspect("equal")
+    axes.grid(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.85)
+    bar.ax.tick_params(labelsize=SMALL, width=0.6)
+    bar.set_label("utility", fontsize=SMALL)
+    bar.outline.set_linewidth(0.6)
+    for x, y, told in (
+        (0.14, 0.14, "both"),
+        (0.3, 0.66, "user 1"),
+        (0.62, 0.28, "user 2"),
+        (0.78, 0.78, "none"),
+    ):
+        ground = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+        axes.text(x, y, told, fontsize=SMALL, ha="center", va="center", bbox=ground)
+    label(axes, "cost $c_1$ of user 1 (utility)", "cost $c_2$ of user 2 (utility)", title=text)
+
+
+FIGURES: dict[str, Callable[[], tuple[Figure, Numbers]]] = {
+    "figure_5a": figure_5a,
+    "figure_5b": figure_5b,
+    "figure_6": figure_6,
+    "figure_7": figure_7,
+}
 """Figures by name; each returns the figure and its numbers."""
 
-__all__ = ["FIGURES", "differences", "figure_5a", "figure_5b", "ten_users"]
+__all__ = ["FIGURES", "differences", "figure_5a", "figure_5b", "figure_6", "figure_7", "ten_users"]

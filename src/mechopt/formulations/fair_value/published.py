@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mechopt.formulations import published
-from mechopt.formulations.published import series
+from mechopt.formulations.published import scalars, series
 
 _REGIMES, _GROUPS = "1 2 3", "1 2 3 4"
 
@@ -28,7 +28,21 @@ FEDERATED = (
     *series("figure_5b", "star", "851.550 80.837 234.264 35.887", _GROUPS),
 )
 
-PUBLISHED = (*FEDERATED,)
+_COSTS, _PAIRS = "0.2 0.4 0.5 0.6", "1 2 3 4 5 6 7 8"
+
+PLATFORM = (
+    *series("figure_6", "payment_share", "0.4 0.75 0.8571 0.9474", _COSTS),
+    *series("figure_6", "share_probability", "1 0.8 0.5 0.2", _COSTS),
+    *series("figure_6", "platform_utility", "0.6 0.2133 0.0833 0.0133", _COSTS),
+    *series("figure_6", "total_utility", "1 0.8533 0.5833 0.2533", _COSTS),
+    *series("figure_6", "payments", "0.4 0.64 0.5 0.24", _COSTS),
+    *scalars("figure_6", cost_threshold_low="0.3333", cost_threshold_high="0.6667"),
+    *series("figure_7", "platform_utility", "0.8 0.5 0.5667 0.5667 0.2667 0.2667 0.0667 0", _PAIRS),
+    *series("figure_7", "payment_share", "0.2 0.5 0.15 0.15 0.6 0.6 0.9 0", _PAIRS),
+    *series("figure_7", "payment_2", "0.1 0.25 0 0.1 0.4 0 0 0", _PAIRS),
+)
+
+PUBLISHED = (*FEDERATED, *PLATFORM)
 
 
 def check_numbers(figure: str, numbers: Mapping[str, Any]) -> tuple[int, float]:
@@ -36,5 +50,5 @@ def check_numbers(figure: str, numbers: Mapping[str, Any]) -> tuple[int, float]:
     return published.check_numbers(PUBLISHED, figure, numbers, lambda name: _PLACES[figure])
 
 
-_PLACES = {"figure_5a": "regime", "figure_5b": "group"}
+_PLACES = {"figure_5a": "regime", "figure_5b": "group", "figure_6": "privacy_cost", "figure_7": "pair"}
 """Name of the array of places that the series of each figure are drawn against."""

@@ -167,7 +167,7 @@ class InverseSqrtUtility(ConcaveFunction):
     Examples
     --------
     >>> utility = InverseSqrtUtility(6.0)
-    >>> float(utility(4.0)), float(utility.derivative(4.0)), float(utility.inverse_derivative(0.375))
+    >>> float(utility(4.0)), float(utility.derivative(4.0)), float(utility.inverse(-3.0))
     (-3.0, 0.375, 4.0)
     """
 

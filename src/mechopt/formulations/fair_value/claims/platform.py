@@ -327,12 +327,12 @@ def certificates(case: SharersCase | LevelsCase) -> Finding:
     value, _, _ = best_by_scan(utility, n, case.cost)
     payments = case.payments()
     bounds = {
-        "branch and bound": payments.certify("branch and bound").bound,
-        "sum of squares": payments.certify("sum of squares", on_failure="return").bound,
+        "branch_and_bound": payments.certify("branch_and_bound").bound,
+        "sum_of_squares": payments.certify("sum_of_squares", on_failure="return").bound,
         "coefficients": payments.certify("coefficients").bound,
     }
     gaps = {name: (value - bound) / size for name, bound in bounds.items()}
-    for name in ("branch and bound", "sum of squares"):
+    for name in ("branch_and_bound", "sum_of_squares"):
         gaps[f"{name} attained"] = abs(bounds[name] - value) / size
     gaps["coefficients within 2e-3"] = float((bounds["coefficients"] - value) / size > 2e-3)
     return worst(gaps, f"J = {value:.10g}, bounds {row(bounds.values())}")

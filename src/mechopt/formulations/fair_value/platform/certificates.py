@@ -69,7 +69,7 @@ def platform_ratio(utility: ExchangeableUtility, cost: float) -> tuple[Array, Ar
     if np.any(payoff < 0):
         raise NotApplicable(
             "this bound multiplies by the relative payoff, which must not be negative; use the method "
-            "'branch and bound'"
+            "'branch_and_bound'"
         )
     numerator = product(profile, payoff - cost)
     return numerator, raised(payoff, numerator.size - 1)
@@ -139,7 +139,7 @@ def certificate(utility: ExchangeableUtility, cost: float, solution: Solution) -
         where = float(np.arange(moments.size) @ moments / moments.sum() / max(moments.size - 1, 1))
     residual = float(np.max(np.abs(left))) / unit
     bound = float(solution["bound"]) + short / least
-    return Certificate(bound, residual, where, "sum of squares", solution.status)
+    return Certificate(bound, residual, where, "sum_of_squares", solution.status)
 
 
 def declare_coefficients(utility: ExchangeableUtility, cost: float, pieces: int) -> Program:

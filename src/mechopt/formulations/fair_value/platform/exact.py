@@ -156,9 +156,9 @@ class Game:
             return None
         bound = max(found.bound, nothing)
         if found.value <= nothing:
-            return self._alike(0.0, 0.0, nothing, bound, "branch and bound", found.n_splits)
+            return self._alike(0.0, 0.0, nothing, bound, "branch_and_bound", found.n_splits)
         share = min(self.share_for(found.at), 1.0)
-        return self._alike(share, found.at, found.value, bound, "branch and bound", found.n_splits)
+        return self._alike(share, found.at, found.value, bound, "branch_and_bound", found.n_splits)
 
     def _alike(
         self, share: float, q: float, value: float, bound: float, how: str, n_splits: int = 0

@@ -554,13 +554,13 @@ class PlatformPayments:
         return heterogeneous.declare_equilibria(self._pair, _probability(payment_share, "payment_share"))
 
     def bound_program(
-        self, method: Literal["sum of squares", "coefficients"] = "sum of squares", *, pieces: int = 64
+        self, method: Literal["sum_of_squares", "coefficients"] = "sum_of_squares", *, pieces: int = 64
     ) -> Program:
         """Declare the least upper bound on what a symmetric equilibrium leaves to the platform.
 
         Parameters
         ----------
-        method : {"sum of squares", "coefficients"}
+        method : {"sum_of_squares", "coefficients"}
             A semidefinite program, exact; or a linear one, exact in the limit of many parts.
         pieces : int
             Parts of [0, 1] of the linear one.
@@ -570,17 +570,17 @@ class PlatformPayments:
         Program
             With variable ``bound``.
         """
-        if method == "sum of squares":
+        if method == "sum_of_squares":
             return certificates.declare_sum_of_squares(self.values, self._game.cost)
         if method == "coefficients":
             return certificates.declare_coefficients(
                 self.values, self._game.cost, checks.count(pieces, "pieces")
             )
-        raise InvalidInput(f"method must be 'sum of squares' or 'coefficients', got {method!r}")
+        raise InvalidInput(f"method must be 'sum_of_squares' or 'coefficients', got {method!r}")
 
     def certify(
         self,
-        method: Literal["branch and bound", "sum of squares", "coefficients"] = "sum of squares",
+        method: Literal["branch_and_bound", "sum_of_squares", "coefficients"] = "sum_of_squares",
         backend: str | None = None,
         **options: Any,
     ) -> certificates.Certificate:
@@ -588,7 +588,7 @@ class PlatformPayments:
 
         Parameters
         ----------
-        method : {"branch and bound", "sum of squares", "coefficients"}
+        method : {"branch_and_bound", "sum_of_squares", "coefficients"}
             By halving intervals, or by a program (see `bound_program`) whose answer is made a proof.
         backend : str, optional
             For the programs; default ``"clarabel"`` for the semidefinite one.
@@ -610,14 +610,14 @@ class PlatformPayments:
         >>> round(proof.bound, 6), round(proof.share_probability, 4)
         (0.083333, 0.5)
         """
-        if method == "branch and bound":
+        if method == "branch_and_bound":
             found = self._game.by_branch_and_bound()
             q = float(found.share_probability[0])
             return certificates.Certificate(found.bound, 0.0, q, method, Status.OPTIMAL)
         solution = self.bound_program(method).solve(
-            backend or ("clarabel" if method == "sum of squares" else None), **options
+            backend or ("clarabel" if method == "sum_of_squares" else None), **options
         )
-        if method == "sum of squares":
+        if method == "sum_of_squares":
             found_bound = certificates.certificate(self.values, self._game.cost, solution)
         else:
             short = solution.violations["coefficients"] * float(self.values.profile.max())
