@@ -115,6 +115,9 @@ KINDS = {
     ),
     "sharing-market": Kind("mechopt.studies.exchange:Exchange", "mechopt.studies.exchange:run_exchange"),
     "fair-value": Kind("mechopt.studies.payments:FairPayments", "mechopt.studies.payments:run_fair_payments"),
+    "data-externality": Kind(
+        "mechopt.studies.social_network:SocialNetwork", "mechopt.studies.social_network:run_social_network"
+    ),
     "contract": Kind("mechopt.studies.scenario:Scenario", "mechopt.studies.run:run_scenario"),
 }
 """Kinds of scenarios by their ``mechanism``."""

@@ -158,7 +158,7 @@ class DataExternality:
 
     @cached_property
     def scaled_covariance(self) -> Array:
-        """Covariance in units of the noise: information is ``noise_variance`` times that of it with noise 1."""
+        """Covariance in units of the noise; information is ``noise_variance`` times its own with noise 1."""
         return self.covariance / self.noise_variance
 
     @property
@@ -333,7 +333,7 @@ class DataExternality:
         )
 
     def monopoly(self) -> Monopoly:
-        """Return the equilibrium with one platform that all join: who shares, at what prices, with what surplus."""
+        """Return the equilibrium with one platform that all join: who shares, prices, payoffs and surplus."""
         from mechopt.formulations.data_externality.monopoly import monopoly
 
         return monopoly(self)
@@ -360,17 +360,31 @@ class DataExternality:
 
     # ------------------------------------------------------------ policy
 
-    def pigovian_tax(self) -> Solution:
+    def pigovian_tax(
+        self,
+        target: ArrayLike | Iterable[int] | None = None,
+        backend: str | None = None,
+        **options: Any,
+    ) -> Solution:
         """Find the least taxes on sharing at which one platform buys what is best for all.
+
+        Parameters
+        ----------
+        target : array of shape (n_users,), or set of indices, optional
+            Who is to share; by default the set of most data surplus, for at most 20 users.
+        backend : str, optional
+        **options
+            See `Program.solve`.
 
         Returns
         -------
         Solution
-            ``tax`` of shape (n_users,) (money per user who shares); the objective is their sum.
+            ``tax`` of shape (n_users,) (money per user who shares), ``sharing``; the objective is the sum of
+            all taxes.
         """
         from mechopt.formulations.data_externality.policy import pigovian_tax
 
-        return pigovian_tax(self)
+        return pigovian_tax(self, target, backend, **options)
 
     def mediator(
         self,
@@ -420,8 +434,8 @@ def _covariance(value: ArrayLike) -> Array:
     if np.any(variance <= 0):
         user = int(np.argmax(variance <= 0))
         raise InvalidInput(
-            f"covariance[{user}, {user}] = {variance[user]:g} must be > 0: of user {user} there is nothing to "
-            "learn"
+            f"covariance[{user}, {user}] = {variance[user]:g} must be > 0: of user {user} there is "
+            "nothing to learn"
         )
     scale = float(np.max(variance))
     difference = np.abs(array - array.T)
