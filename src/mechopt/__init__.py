@@ -5,7 +5,13 @@ from importlib.metadata import version as _version
 from mechopt.formulations.accuracy_shaping import AccuracyShaping, CostProfiles, UserMechanism
 from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
 from mechopt.formulations.attitudes import CARA, Attitude, ChiSquared, CVaR, KullbackLeibler, Wasserstein
-from mechopt.formulations.data_externality.model import DataExternality
+from mechopt.formulations.data_externality import (
+    DataExternality,
+    ExchangeableGroups,
+    PresetPrices,
+    ShutdownAdvice,
+    should_shut,
+)
 from mechopt.formulations.fair_value import (
     CorePoint,
     FairDivision,
@@ -134,6 +140,7 @@ __all__ = [
     "Deviation",
     "EvaluatedGain",
     "ExactAnswer",
+    "ExchangeableGroups",
     "FairDivision",
     "FairValue",
     "FederatedMeanEstimation",
@@ -162,6 +169,7 @@ __all__ = [
     "PowerCost",
     "PowerGain",
     "PowerLawAccuracy",
+    "PresetPrices",
     "Program",
     "QuadraticCost",
     "QuadraticGain",
@@ -174,6 +182,7 @@ __all__ = [
     "Settings",
     "SharingMarket",
     "SharingNetwork",
+    "ShutdownAdvice",
     "SizeUtility",
     "Solution",
     "SolverFailure",
@@ -198,6 +207,7 @@ __all__ = [
     "run_claim",
     "run_claims",
     "search_misreports",
+    "should_shut",
     "solve",
     "unregister",
     "utility_of_counts",

@@ -12,6 +12,8 @@ import numpy as np
 
 from mechopt.formulations.accuracy_shaping.figures import FIGURES as ACCURACY_FIGURES
 from mechopt.formulations.accuracy_shaping.published import check_numbers as check_accuracy
+from mechopt.formulations.data_externality.figures import FIGURES as EXTERNALITY_FIGURES
+from mechopt.formulations.data_externality.published import check_numbers as check_externality
 from mechopt.formulations.fair_value.figures import FIGURES as FAIR_VALUE_FIGURES
 from mechopt.formulations.fair_value.published import check_numbers as check_fair_value
 from mechopt.formulations.figures import save
@@ -55,6 +57,7 @@ PAPERS = {
     "contract": _Paper(SCREENING_FIGURES, check_screening),
     "accuracy-shaping": _Paper(ACCURACY_FIGURES, check_accuracy),
     "fair-value": _Paper(FAIR_VALUE_FIGURES, check_fair_value),
+    "data-externality": _Paper(EXTERNALITY_FIGURES, check_externality),
 }
 
 

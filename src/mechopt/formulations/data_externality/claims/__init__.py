@@ -1,5 +1,12 @@
 """The data-externality paper's results as claims: the corrected hold, those false as printed are refuted."""
 
+from mechopt.formulations.data_externality.claims import (
+    duopoly,
+    duopoly_errata,
+    groups,
+    leakage,
+    policy,
+)
 from mechopt.formulations.data_externality.claims.roads import LEDGER
 
-__all__ = ["LEDGER"]
+__all__ = ["LEDGER", "duopoly", "duopoly_errata", "groups", "leakage", "policy"]
