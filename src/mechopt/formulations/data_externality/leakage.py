@@ -22,6 +22,9 @@ BoolArray = NDArray[np.bool_]
 MOST_TABLED = 20
 """Users up to which a table of all sets is made; it then holds 21 million numbers."""
 
+DIRECT = 0.5
+"""Root of a precision from which on a user's row of the posterior is computed from its own data."""
+
 SINGULAR = 1e-9
 """Eigenvalues that count as zero, relative to the largest variance."""
 
@@ -69,12 +72,38 @@ def posterior_covariance(covariance: Array, weights: Array | BoolArray) -> Array
     >>> posterior_covariance(np.array([[1.0, 0.5], [0.5, 1.0]]), np.array([1.0, 0.0])).tolist()
     [[0.5, 0.25], [0.25, 0.875]]
     """
+    return posterior_and_doubt(covariance, weights)[0]
+
+
+def posterior_and_doubt(covariance: Array, weights: Array | BoolArray) -> tuple[Array, Array]:
+    r"""Return the posterior covariance P, and :math:`1 - w_i P_{ii}` without cancellation.
+
+    A user's own data tell almost everything of it where its variance is far above that of the noise. Then
+    :math:`w_i P_{ii}` is next to 1, and what is missing, which prices are divided by, is the diagonal of
+    :math:`(I + R \Sigma R)^{-1}`. The rows of P of those who share are taken from there as well.
+
+    Parameters
+    ----------
+    covariance : array, shape (n_users, n_users)
+    weights : array, shape (..., n_users)
+        Precision of each user's data, in [0, 1].
+
+    Returns
+    -------
+    posterior : array, shape (..., n_users, n_users)
+    doubt : array, shape (..., n_users)
+        In (0, 1]; 1 of those who do not share.
+    """
     root = np.sqrt(np.asarray(weights, dtype=float))
-    n_users = len(covariance)
     scaled = root[..., :, None] * covariance
-    inside = scaled * root[..., None, :] + np.eye(n_users)
-    posterior: Array = covariance - np.swapaxes(scaled, -1, -2) @ np.linalg.solve(inside, scaled)
-    return posterior
+    inverse = np.linalg.inv(scaled * root[..., None, :] + np.eye(len(covariance)))
+    rows = inverse @ scaled
+    posterior: Array = covariance - np.swapaxes(scaled, -1, -2) @ rows
+    direct = root >= DIRECT
+    rows = rows / np.where(direct, root, 1.0)[..., :, None]
+    posterior = np.where(direct[..., None, :], np.swapaxes(rows, -1, -2), posterior)
+    posterior = np.where(direct[..., :, None], rows, posterior)
+    return posterior, np.diagonal(inverse, axis1=-2, axis2=-1).copy()
 
 
 def add_user(posterior: Array, user: int) -> Array:
@@ -140,19 +169,48 @@ def posterior_variances(posterior: Array, users: NDArray[np.intp]) -> Array:
     array, shape (2**n_added, n_users)
         Bit b of the row's number: whether ``users[b]`` is added.
     """
-    diagonal = np.diag(posterior)[None, :]
+    return variances_and_doubts(posterior, np.ones(len(posterior)), users)[0]
+
+
+def variances_and_doubts(posterior: Array, doubt: Array, users: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Return the posterior variances, and one less those of users who share, after each subset is added.
+
+    Parameters
+    ----------
+    posterior : array, shape (n_users, n_users)
+    doubt : array, shape (n_users,)
+        Of those who share already, as from `posterior_and_doubt`.
+    users : array of int, shape (n_added,)
+
+    Returns
+    -------
+    variances, doubts : arrays, shape (2**n_added, n_users)
+        Rows as in `posterior_variances`.
+    """
+    variances, doubts = np.diag(posterior)[None, :], doubt[None, :]
+    shares = (doubt < 1)[None, :]
     # Columns of users not yet added, in their order: all that updates to come will read.
     columns = posterior[None][:, :, users]
     for position, user in enumerate(users):
         column = columns[:, :, 0]
-        scaled = column / (1 + columns[:, user, 0])[:, None]
-        diagonal = np.concatenate([diagonal, diagonal - column * scaled])
+        left = 1 / (1 + columns[:, user, 0])
+        scaled = column * left[:, None]
+        fall = column * scaled
+        added = np.where(shares, doubts + fall, doubts)
+        added[:, user] = left
+        fallen = variances - fall
+        fallen[:, user] = scaled[:, user]
+        variances, doubts = np.concatenate([variances, fallen]), np.concatenate([doubts, added])
+        with_user = shares.copy()
+        with_user[:, user] = True
+        shares = np.concatenate([shares, with_user])
         if position + 1 < len(users):
             later = columns[:, :, 1:]
-            columns = np.concatenate(
-                [later, later - scaled[:, :, None] * column[:, None, users[position + 1 :]]]
-            )
-    return np.asarray(diagonal)
+            updated = later - scaled[:, :, None] * column[:, None, users[position + 1 :]]
+            # The user's own row shrinks by a factor, not by a difference of large numbers.
+            updated[:, user] = later[:, user] * left[:, None]
+            columns = np.concatenate([later, updated])
+    return variances, doubts
 
 
 def information_gain(covariance: Array, sharing: BoolArray) -> float:

@@ -13,7 +13,7 @@ from mechopt.formulations import checks
 from mechopt.formulations.data_externality.exact.problem import TIE, preference
 from mechopt.formulations.data_externality.leakage import (
     leak_table,
-    posterior_covariance,
+    posterior_and_doubt,
     posterior_variances,
 )
 from mechopt.solvers.errors import InvalidInput
@@ -48,9 +48,8 @@ def thresholds(model: DataExternality, sharing: BoolArray) -> Array:
     array, shape (n_users,)
         Money.
     """
-    variance = np.diag(posterior_covariance(model.scaled_covariance, sharing))
-    without = np.where(sharing, variance / (1 - np.where(sharing, variance, 0.0)), variance)
-    return model.noise_variance * model.value_of_privacy * own_information(without)
+    posterior, doubt = posterior_and_doubt(model.scaled_covariance, sharing)
+    return model.noise_variance * model.value_of_privacy * own_information(np.diag(posterior) / doubt)
 
 
 def own_information(variance: Array) -> Array:

@@ -5,8 +5,9 @@ from mechopt.formulations.data_externality.claims import (
     duopoly_errata,
     groups,
     leakage,
+    monopoly,
     policy,
 )
 from mechopt.formulations.data_externality.claims.roads import LEDGER
 
-__all__ = ["LEDGER", "duopoly", "duopoly_errata", "groups", "leakage", "policy"]
+__all__ = ["LEDGER", "duopoly", "duopoly_errata", "groups", "leakage", "monopoly", "policy"]

@@ -15,7 +15,6 @@ from mechopt.formulations.data_externality.families import (
     Rng,
     case_of,
     cases,
-    random_case,
 )
 from mechopt.verification.claim import Finding, Verdict
 from mechopt.verification.evidence import confirm, largest, row
@@ -49,7 +48,8 @@ def conditional_leaks(covariance: Array) -> Array:
 @LEDGER.claim(
     "data-externality/R1",
     source="Definition of leaked information, section III",
-    statement="Leaked information is the fall of the variance of a type given data, for those who share as well; "
+    statement="Leaked information is the fall of the variance of a type given data, for those who share as "
+    "well; "
     "formula, table, posterior and updates of rank one agree",
     instances=cases(*EVERY, worked=(SUPPRESSOR,)),
     tolerance=1e-11,  # the definition inverts matrices whose condition is up to 1e3
@@ -95,7 +95,8 @@ def leaks_are_monotone(case: PurchaseCase) -> Finding:
 @LEDGER.claim(
     "data-externality/R3",
     source="Lemma on leaked information, property 2, for a user's own data",
-    statement="What a user's own data add to what leaks about it is s^2 / (1 + s), with s its variance given the "
+    statement="What a user's own data add to what leaks about it is s^2 / (1 + s), with s its variance "
+    "given the "
     "others' data, and falls as more of them share",
     instances=cases(*EVERY, worked=(SUPPRESSOR,)),
     tolerance=1e-11,
@@ -144,7 +145,8 @@ def leaks_are_submodular(case: PurchaseCase) -> Finding:
     confirm(abs(together - alone - found.amount) <= 1e-9 * np.max(covariance), f"{together - alone}")
     return Finding(
         found.amount / max(together, 1e-300),
-        f"user {found.added} adds {alone:.6g} to I_{found.of} beside {sorted(found.base)}, and {together:.6g} if "
+        f"user {found.added} adds {alone:.6g} to I_{found.of} beside {sorted(found.base)}, and "
+        f"{together:.6g} if "
         f"{found.context} shares too",
     )
 
@@ -183,7 +185,8 @@ def _outsiders(rng: Rng, n: int) -> Iterator[PurchaseCase]:
 @LEDGER.claim(
     "data-externality/R3-exchangeable",
     source="Lemma on leaked information, property 2, for users alike",
-    statement="What leaks about a user by k others alike, of covariance r >= 0, is c^2 k / (d + 1 + k r): concave in k",
+    statement="What leaks about a user by k others alike, of covariance r >= 0, is c^2 k / (d + 1 + k r): "
+    "concave in k",
     instances=_outsiders,
     tolerance=1e-11,
     n_instances=40,
@@ -238,6 +241,3 @@ def gain_is_submodular(case: PurchaseCase) -> Finding:
     gains = np.array([leakage.information_gain(covariance, sharing) for sharing in member])
     found = leakage.submodularity_violation(gains, tolerance=0.0)
     return Finding(0.0 if found is None else found.amount / float(gains[-1]), f"gain of all {gains[-1]:.6g}")
-
-
-__all__ = ["COMMON", "SUPPRESSOR", "conditional_leaks", "random_case"]

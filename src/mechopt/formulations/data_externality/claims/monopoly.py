@@ -88,7 +88,8 @@ def priced(rng: Rng, n: int) -> Iterator[PricedCase]:
 @LEDGER.claim(
     "data-externality/R4",
     source="Section IV, users' payoffs",
-    statement="A user shares exactly if it is paid at least v_i s^2 / (1 + s), with s its variance given the others' data",
+    statement="A user shares exactly if it is paid at least v_i s^2 / (1 + s), with s its variance given "
+    "the others' data",
     instances=priced,
     tolerance=1e-11,
     n_instances=40,
@@ -109,7 +110,8 @@ def best_responses(case: PricedCase) -> Finding:
 @LEDGER.claim(
     "data-externality/R5",
     source="Section V.A, equilibria of the users",
-    statement="The users' equilibria at any prices are a nonempty lattice, whose least and greatest elements best "
+    statement="The users' equilibria at any prices are a nonempty lattice, whose least and greatest "
+    "elements best "
     "responses reach from nobody and from all",
     instances=priced,
     tolerance=0.0,
@@ -139,7 +141,8 @@ def equilibria_are_a_lattice(case: PricedCase) -> Finding:
 @LEDGER.claim(
     "data-externality/R6",
     source="Theorem 1, eq. (3): what it leaves open",
-    statement="At equilibrium prices those who share are indifferent, and nobody sharing is an equilibrium too: the "
+    statement="At equilibrium prices those who share are indifferent, and nobody sharing is an equilibrium "
+    "too: the "
     "platform may earn nothing",
     instances=cases(*EVERY, worked=WORKED),
     tolerance=1e-11,
@@ -164,7 +167,8 @@ def equilibrium_prices_leave_zero(case: PurchaseCase) -> Finding:
 @LEDGER.claim(
     "data-externality/R6-unique",
     source="Theorem 1, with one equilibrium asked for",
-    statement="A set is the only equilibrium at prices that win its users one by one, which costs the least of all "
+    statement="A set is the only equilibrium at prices that win its users one by one, which costs the "
+    "least of all "
     "orders and a little more, and no less",
     instances=cases(*EVERY, worked=WORKED, least_value=0.1),
     tolerance=1e-11,
@@ -196,7 +200,8 @@ def divide_and_conquer(case: PurchaseCase) -> Finding:
 @LEDGER.claim(
     "data-externality/R7",
     source="Theorem 1, eq. (3) and (4)",
-    statement="The platform buys from a set of most sum I_i - sum v_i (I_i(a) - I_i(0, a_-i)), pays the difference, and "
+    statement="The platform buys from a set of most sum I_i - sum v_i (I_i(a) - I_i(0, a_-i)), pays the "
+    "difference, and "
     "users have -v_i I_i(0, a_-i)",
     instances=cases(*EVERY, worked=WORKED),
     tolerance=1e-11,
@@ -224,7 +229,8 @@ def theorem_1(case: PurchaseCase) -> Finding:
 @LEDGER.claim(
     "data-externality/R8",
     source="Not in the paper",
-    statement="Every user with v_i <= 1 shares in an optimum, in every one if v_i < 1; one with v_i > 1 who is correlated "
+    statement="Every user with v_i <= 1 shares in an optimum, in every one if v_i < 1; one with v_i > 1 "
+    "who is correlated "
     "with nobody shares in none",
     instances=cases(*EVERY, worked=WORKED),
     tolerance=0.0,
@@ -246,7 +252,8 @@ def users_decided_beforehand(case: PurchaseCase) -> Finding:
 @LEDGER.claim(
     "data-externality/R9",
     source="Theorem 1, profit and surplus",
-    statement="Profit is the data surplus plus what users lose uncompensated, sum v_i I_i(0, a_-i), which rises with who "
+    statement="Profit is the data surplus plus what users lose uncompensated, sum v_i I_i(0, a_-i), which "
+    "rises with who "
     "shares",
     instances=cases(*EVERY, worked=WORKED),
     tolerance=1e-11,
@@ -295,14 +302,16 @@ def loss_is_submodular(case: PurchaseCase) -> Finding:
     confirm(abs(together - alone - found.amount) <= 1e-9 * table.scale, f"{together - alone:.6g}")
     return Finding(
         found.amount / max(abs(together), 1e-300),
-        f"user {found.added} adds {alone:.6g} beside {sorted(found.base)}, {together:.6g} if {found.context} shares",
+        f"user {found.added} adds {alone:.6g} beside {sorted(found.base)}, {together:.6g} if "
+        f"{found.context} shares",
     )
 
 
 @LEDGER.claim(
     "data-externality/R9-mtp2",
     source="After Theorem 1, under MTP2",
-    statement="If types are MTP2 up to signs, sum I_i, sum v_i I_i and sum v_i I_i(0, a_-i) are submodular, and profit is "
+    statement="If types are MTP2 up to signs, sum I_i, sum v_i I_i and sum v_i I_i(0, a_-i) are "
+    "submodular, and profit is "
     "a difference of submodular functions",
     instances=cases("mtp2", "equicorrelated", worked=(R6_EXAMPLE,)),
     tolerance=1e-11,
@@ -444,7 +453,8 @@ def price_of_a_copy_is_zero(case: Copies) -> Finding:
 @LEDGER.claim(
     "data-externality/R7-copies",
     source="Section II, with the paper's noise",
-    statement="At correlation 1 and variance x the price of user 2 is v_2 x^2 / ((1 + x)(1 + 2 x)), v_2 / 6 at x = 1; "
+    statement="At correlation 1 and variance x the price of user 2 is v_2 x^2 / ((1 + x)(1 + 2 x)), v_2 / "
+    "6 at x = 1; "
     "relative to the variance it vanishes as data become free of noise",
     instances=copies,
     tolerance=1e-11,
@@ -489,7 +499,8 @@ def algorithms_agree(case: PurchaseCase) -> Finding:
 @LEDGER.claim(
     "data-externality/R10-outer",
     source="Theorem 1, eq. (3): the maximum",
-    statement="The mixed-integer convex program has the same maximum, certified, and its relaxation bounds it",
+    statement="The mixed-integer convex program has the same maximum, certified, and its relaxation bounds "
+    "it",
     instances=cases(*EVERY, worked=(R6_EXAMPLE,), sizes=(3,), least_value=0.3),
     tolerance=1e-6,
     n_instances=8,

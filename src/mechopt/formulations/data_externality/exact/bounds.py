@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mechopt.formulations.data_externality.exact.problem import Array, BoolArray, IntArray, Purchase
-from mechopt.formulations.data_externality.leakage import posterior_covariance
+from mechopt.formulations.data_externality.leakage import posterior_and_doubt
 
 STEP = 0.5
 """Length of the first step, in the largest coordinate; later ones are shorter by the root of their number."""
@@ -116,8 +116,8 @@ def _largest(slope: Array, room: IntArray) -> Array:
 
 def _own_information(problem: Purchase, sharing: BoolArray) -> Array:
     """What each user's own data tell of it, beside those of the others who share."""
-    variance = np.diagonal(posterior_covariance(problem.covariance, sharing), axis1=-2, axis2=-1)
-    alone = variance / np.where(sharing, 1 - variance, 1.0)
+    posterior, doubt = posterior_and_doubt(problem.covariance, sharing)
+    alone = np.diagonal(posterior, axis1=-2, axis2=-1) / doubt
     return np.asarray(alone**2 / (1 + alone))
 
 
@@ -125,9 +125,8 @@ def _tangent(problem: Purchase, weights: Array, least: Array, most: Array) -> tu
     """Value and gradient of the concave function, and what it leaves out of each payment."""
     value, weight = problem.value, problem.weight
     low = value <= weight
-    posterior = posterior_covariance(problem.covariance, weights)
+    posterior, without = posterior_and_doubt(problem.covariance, weights)
     variance = np.diagonal(posterior, axis1=-2, axis2=-1)
-    without = 1 - weights * variance
     others = variance / without
     own = others**2 / (1 + others)
     prior = np.diag(problem.covariance)

@@ -11,7 +11,7 @@ import numpy as np
 from mechopt.formulations.data_externality.exact.bounds import Bounds, Node, bound_nodes
 from mechopt.formulations.data_externality.exact.enumeration import enumerate_sets
 from mechopt.formulations.data_externality.exact.problem import Array, BoolArray, Incumbents, Purchase
-from mechopt.formulations.data_externality.leakage import posterior_covariance
+from mechopt.formulations.data_externality.leakage import posterior_and_doubt
 
 BATCH = 64
 """Nodes that are bounded at once, so that the time goes into linear algebra."""
@@ -90,7 +90,7 @@ def _branch(
             allowed = inside
         free = np.flatnonzero(allowed & ~inside)
         if free.size <= SMALL:
-            enumerate_sets(problem, found, posterior_covariance(problem.covariance, inside), inside, free)
+            enumerate_sets(problem, found, inside, free)
             continue
         weights = bounds.weights[place]
         # Where payments are right, the gain from fractions is left: the user nearest to a half.
@@ -133,9 +133,13 @@ def _flips(problem: Purchase, sharing: BoolArray) -> tuple[BoolArray, Array]:
     free = problem.free
     sets = np.repeat(sharing[None], free.size, axis=0)
     sets[np.arange(free.size), free] ^= True
-    posterior = posterior_covariance(problem.covariance, sharing)
-    columns, own = posterior[free], np.diag(posterior)[free]
-    sign = np.where(sharing[free], -1.0, 1.0)
-    variances = np.diag(posterior) - (sign / (1 + sign * own))[:, None] * columns**2
-    profits = problem.profit_of_variances(variances, sets)
+    posterior, doubt = posterior_and_doubt(problem.covariance, sharing)
+    variance, rows = np.diag(posterior), np.arange(free.size)
+    without = np.where(sharing[free], -1 / doubt[free], 1 / (1 + variance[free]))
+    change = without[:, None] * posterior[free] ** 2
+    variances, doubts = variance - change, np.where(sharing, doubt + change, doubt)
+    variances[rows, free] = np.where(sharing[free], variance[free] / doubt[free], variance[free] * without)
+    doubts[rows, free] = np.where(sharing[free], 1.0, without)
+    # After a removal what is left of a doubt may be rounding; the climb is to be safe, not exact.
+    profits = problem.profit_of(variances, np.maximum(doubts, np.finfo(float).tiny))
     return sets, np.where(problem.permits(sets), profits, -np.inf)

@@ -78,10 +78,10 @@ def equilibrium_sharing_of_all(
 def payments(covariance: Array, value: Array, leaks: Array) -> Array:
     """Least payments to those who share, for every set of them; shape (2**n_users, n_users)."""
     n_users = len(covariance)
-    member = (np.arange(2**n_users)[:, None] >> np.arange(n_users) & 1).astype(bool)
-    own = np.where(member, np.diag(covariance) - leaks, 0.0)
-    paid: Array = value * own**2 / (1 - own)
-    return paid
+    masks, bits = np.arange(2**n_users)[:, None], 1 << np.arange(n_users)
+    # Variances given the others' data, which are far from what would cancel.
+    left = np.diag(covariance) - np.take_along_axis(leaks, masks & ~bits, axis=0)
+    return np.where(masks & bits, value * left**2 / (1 + left), 0.0)
 
 
 def _subsets(mask: int) -> Masks:

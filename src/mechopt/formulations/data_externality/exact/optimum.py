@@ -149,7 +149,7 @@ def platform_optimum(
                 f"{n_free} users are to be decided on, and 2^{n_free} sets are too many to write down (at "
                 f"most 2^{MOST_ENUMERATED}); use method='branch_and_bound'"
             )
-        n_nodes = enumerate_sets(problem, found, problem.posterior, problem.required, problem.free)
+        n_nodes = enumerate_sets(problem, found, problem.required, problem.free)
         told = "enumeration" if n_free else "low_value"
     else:
         n_nodes, bound = branch_and_bound(problem, found, node_limit, time_limit)

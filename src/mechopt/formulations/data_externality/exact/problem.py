@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mechopt.formulations.data_externality.leakage import posterior_covariance
+from mechopt.formulations.data_externality.leakage import posterior_and_doubt
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -86,22 +86,20 @@ class Purchase:
         least = np.where(self.rows > 0, inside, allowed) * self.rows
         return bool(inside.sum() <= self.at_most and np.all(least.sum(axis=1) <= self.limits + ROW))
 
-    @property
-    def posterior(self) -> Array:
-        """Posterior covariance given the data of those who share at any rate."""
-        return posterior_covariance(self.covariance, self.required)
+    def profit_of(self, variances: Array, doubts: Array) -> Array:
+        """Profit of sets, shape (n_sets,), from what `variances_and_doubts` returns.
 
-    def profit_of_variances(self, variances: Array, sharing: BoolArray) -> Array:
-        """Profit of sets, from the posterior variances that they leave; both of shape (n_sets, n_users)."""
-        own = np.where(sharing, variances, 0.0)
+        Of those who do not share the doubt is 1, and the payment 0.
+        """
         gain = (np.diag(self.covariance) - variances) @ self.weight
-        profit: Array = gain - (own**2 / (1 - own)) @ self.value
+        own = np.where(doubts < 1, variances, 0.0)
+        profit: Array = gain - (own**2 / doubts) @ self.value
         return profit
 
     def profit(self, sharing: BoolArray) -> Array:
         """Profit of sets, shape (..., n_users) to (...,), each computed from the beginning."""
-        variances = np.diagonal(posterior_covariance(self.covariance, sharing), axis1=-2, axis2=-1)
-        return self.profit_of_variances(variances, sharing)
+        posterior, doubt = posterior_and_doubt(self.covariance, sharing)
+        return self.profit_of(np.diagonal(posterior, axis1=-2, axis2=-1), doubt)
 
 
 class Incumbents:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mechopt.formulations.data_externality.exact.optimum import platform_optimum
 from mechopt.formulations.data_externality.exact.problem import Array, BoolArray
-from mechopt.formulations.data_externality.leakage import posterior_covariance
+from mechopt.formulations.data_externality.leakage import posterior_and_doubt
 from mechopt.solvers.backend import Settings
 from mechopt.solvers.errors import Infeasible, SolverFailure
 from mechopt.solvers.program import Changes, ExactAnswer, Program
@@ -80,8 +80,9 @@ class ExactPurchase:
 
 def values_of(model: DataExternality, sharing: BoolArray) -> dict[str, Array]:
     """Values of all variables of the program for a set of users who share."""
-    variance = np.diag(posterior_covariance(model.scaled_covariance, sharing))
-    others = np.where(sharing, variance / (1 - np.where(sharing, variance, 0.0)), variance)
+    posterior, doubt = posterior_and_doubt(model.scaled_covariance, sharing)
+    variance = np.diag(posterior)
+    others = variance / doubt
     taken = sharing.astype(float)
     return {
         "sharing": taken,
