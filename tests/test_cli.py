@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import pty
@@ -15,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -22,6 +25,7 @@ import mechopt as mo
 from mechopt.cli import app, main
 from mechopt.studies.scenario import bundled_scenarios
 
+needs_terminal = pytest.mark.skipif(not hasattr(pty, "openpty"), reason="needs a pseudo-terminal")
 COMMAND = [sys.executable, "-c", "from mechopt.cli import main; main()"]
 
 SMALL = """title = "small"
@@ -256,49 +260,268 @@ def test_unknown_option_and_command(invoke: Any) -> None:
         assert invoke(*arguments).exit_code == 2
 
 
-@pytest.mark.skipif(not hasattr(pty, "openpty"), reason="needs a pseudo-terminal")
-def test_ctrl_c_leaves_a_clean_terminal(tmp_path: Path) -> None:
-    (tmp_path / "long.toml").write_text(LONG)
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, "run", "long.toml"],
-        cwd=tmp_path,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
-        start_new_session=True,
-    )
-    os.close(slave)
-    seen = b""
+class Terminal:
+    """The command in a pseudo-terminal of its own, and what it has printed there."""
 
-    def read(seconds: float, until: bytes = b"\0never") -> None:
-        nonlocal seen
+    def __init__(self, *arguments: str, cwd: Path) -> None:
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=cwd,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.seen = b""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.master)
+
+    def read(self, seconds: float, until: bytes = b"\0never") -> None:
+        """Read until the words appear, the other end is closed, or so many seconds have passed."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and until not in seen:
-            if select.select([master], [], [], 0.1)[0]:
+        while time.monotonic() < deadline and not re.search(until, self.seen):
+            if select.select([self.master], [], [], 0.1)[0]:
                 try:
-                    seen += os.read(master, 4096)
-                except OSError:  # the other end is closed
+                    self.seen += os.read(self.master, 4096)
+                except OSError:
                     return
 
-    try:
-        read(30, until=b"scs")  # the progress bar names the backend that is at work
-        assert b"scs" in seen
+    def interrupt(self) -> None:
+        """Press Ctrl-C, which reaches every process of the terminal; the command must end cleanly."""
+        assert self.process.poll() is None, "the command was to be a long one"
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.read(20)
+        assert self.process.wait(20) == 130
+        assert b"Traceback" not in self.seen
+        assert b"interrupted" in self.seen
+        hide, show = self.seen.rfind(b"\x1b[?25l"), self.seen.rfind(b"\x1b[?25h")
+        assert -1 < hide < show, "the cursor is hidden by the progress bar, and must come back"
+        # Python's own tracker of resources ends a moment after the command that started it.
+        deadline = time.monotonic() + 10
+        while self.running() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert self.running() == []
+
+    def running(self) -> list[int]:
+        """Processes of the terminal that are alive, where the system lists them."""
+        alive = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended just now
+                state, _, group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+                if int(group) == self.process.pid and state not in ("Z", "X"):
+                    alive.append(int(folder.name))
+        return alive
+
+
+@needs_terminal
+def test_ctrl_c_leaves_a_clean_terminal(tmp_path: Path) -> None:
+    (tmp_path / "long.toml").write_text(LONG)
+    with Terminal("run", "long.toml", cwd=tmp_path) as terminal:
+        terminal.read(30, until=b"scs")  # the progress bar names the backend that is at work
+        assert b"scs" in terminal.seen
         time.sleep(1.0)
-        assert process.poll() is None, "the solve was to be a long one"
-        process.send_signal(signal.SIGINT)
-        read(20)
-        assert process.wait(20) == 130
+        terminal.interrupt()
+
+
+# ------------------------------------------------------------ verify
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> mo.Ledger:
+    """A ledger of claims whose verdicts are known, instead of the papers'."""
+    ledger = mo.Ledger()
+
+    def numbers(rng: Any, n: int) -> Any:
+        yield from (float(x) for x in rng.uniform(2, 9, n))
+
+    def add(id: str, check: Any, **fields: Any) -> None:
+        ledger.add(
+            mo.Claim(
+                id=id,
+                source="a toy",
+                statement="so it is",
+                instances=numbers,
+                check=check,
+                tolerance=1e-6,
+                n_instances=6,
+                **fields,
+            )
+        )
+
+    def capped(x: float) -> mo.Finding:
+        program = mo.Program("capped")
+        quantity = program.variable("quantity", nonneg=True)
+        program.maximize(quantity)
+        program.add("cap", quantity <= x)
+        return mo.Finding(abs(program.solve("highspy").objective - x))
+
+    add("toy/R1", lambda x: mo.Finding(0.0))
+    add(
+        "toy/E1",
+        lambda x: mo.Finding(x, "[/red] as printed"),
+        expected=mo.Verdict.REFUTED,
+        corrected_by="toy/R1",
+    )
+    add("toy/R2-program", capped)
+    add("odd/R3", lambda x: mo.Finding(x - 4, f"{x} is above 4"))
+    monkeypatch.setattr("mechopt.formulations.ledger.ledger", lambda: ledger)
+    return ledger
+
+
+def test_verify_prints_the_ledger_and_exits_with_0_as_expected(invoke: Any, toys: mo.Ledger) -> None:
+    result = invoke("verify", "toy", "--instances", "3")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("holds on 3") == 2
+    assert "refuted as printed; see R1" in " ".join(result.output.replace("│", " ").split())
+    assert "corrected, toy/R1: so it is" in result.output
+    assert "3 claims: 2 hold, 1 refuted, 0 undecided; not as expected: none" in result.output
+
+
+def test_verify_exits_with_1_at_a_surprise_and_shows_the_smallest(invoke: Any, toys: mo.Ledger) -> None:
+    result = invoke("verify", "--quick")
+    assert result.exit_code == 1
+    assert "not as expected: odd/R3" in result.output
+    assert "counterexample (made smaller): 5.0" in result.output
+    assert "keep counterexamples with --counterexamples FILE" in result.output
+    assert "made smaller" not in invoke("verify", "--shrink", "0").output
+
+
+def test_verify_writes_every_file_and_replays_the_counterexamples(
+    invoke: Any, toys: mo.Ledger, tmp_path: Path
+) -> None:
+    names = ("l.json", "l.html", "l.md", "c.json")
+    options = ("--json", "--html", "--markdown", "--counterexamples")
+    arguments = [word for pair in zip(options, names, strict=True) for word in pair]
+    assert invoke("verify", *arguments, "--seed", "3").exit_code == 1
+    records = json.loads((tmp_path / "l.json").read_text())
+    assert [(r["id"], r["verdict"]) for r in records] == [
+        ("toy/R1", "holds"),
+        ("toy/E1", "refuted"),
+        ("toy/R2-program", "holds"),
+        ("odd/R3", "refuted"),
+    ]
+    assert records[0]["gap"] is None
+    assert records[2]["solved_by"] == "highspy"
+    assert (tmp_path / "l.html").read_text().startswith("<!DOCTYPE html>")
+    assert "### toy/E1" in (tmp_path / "l.md").read_text()
+    replayed = invoke("verify", "--replay", "c.json")
+    assert replayed.exit_code == 0, replayed.output
+    assert "2 counterexamples: 2 still fail" in replayed.output
+    assert "odd/R3: fails, gap 1 (on file 1" in replayed.output
+
+
+def test_replaying_what_no_longer_fails_exits_with_1(
+    invoke: Any, toys: mo.Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoke("verify", "odd", "--counterexamples", "c.json")
+    corrected = dataclasses.replace(toys.claims["odd/R3"], check=lambda x: mo.Finding(0.0))
+    monkeypatch.setitem(toys.claims, "odd/R3", corrected)
+    result = invoke("verify", "--replay", "c.json")
+    assert result.exit_code == 1
+    assert "odd/R3: no longer fails" in result.output
+    assert "1 counterexamples: 0 still fail" in result.output
+
+
+def test_verify_on_several_backends(invoke: Any, toys: mo.Ledger) -> None:
+    result = invoke("verify", "toy", "--backend", "clarabel", "--backend", "exact", "--json", "l.json")
+    assert result.exit_code == 0, result.output
+    assert "toy/R2-program: agrees: clarabel; cannot: exact" in result.output
+    assert "no program: toy/R1, toy/E1" in result.output
+    rows = json.loads(Path("l.json").read_text())[2]["backends"]
+    assert [(row["backend"], row["state"]) for row in rows] == [("clarabel", "agrees"), ("exact", "cannot")]
+
+
+def test_verify_exits_with_1_where_a_backend_is_at_fault(invoke: Any, toys: mo.Ledger) -> None:
+    class Wrong(mo.Backend):
+        name = "wrong"
+        capabilities = frozenset({mo.Capability.LP})
+
+        def solve(self, program: mo.Program, settings: mo.Settings) -> mo.Answer:
+            primal = {v.id: np.zeros(v.shape) for v in program.cvxpy_variables().values()}
+            return mo.Answer(mo.Status.OPTIMAL, "sure", primal=primal, proved=True)
+
+    mo.register(Wrong())
+    try:
+        result = invoke("verify", "toy", "--backend", "wrong")
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        os.close(master)
-    assert b"Traceback" not in seen
-    assert b"interrupted" in seen
-    hide, show = seen.rfind(b"\x1b[?25l"), seen.rfind(b"\x1b[?25h")
-    assert -1 < hide < show, "the cursor is hidden by the progress bar, and must come back"
+        mo.unregister("wrong")
+    assert result.exit_code == 1
+    text = " ".join(result.output.split())
+    assert "toy/R2-program: wrong at fault on 6" in text
+    assert "not as expected: none; backend at fault: wrong (toy/R2-program)" in text
+
+
+def test_all_backends_are_those_that_can_be_used_here(invoke: Any, toys: mo.Ledger) -> None:
+    invoke("verify", "toy/R2-program", "--backend", "all", "--instances", "1", "--json", "l.json")
+    (record,) = json.loads(Path("l.json").read_text())
+    assert {row["backend"] for row in record["backends"]} == set(mo.solvers.available_backends())
+    assert {row["state"] for row in record["backends"]} <= {"agrees", "cannot"}
+
+
+def test_verify_runs_claims_of_the_papers(invoke: Any) -> None:
+    result = invoke("verify", "contract/E*", "--quick", "--counterexamples", "c.json")
+    assert result.exit_code == 0, result.output
+    assert " refuted, 0 undecided; not as expected: none" in result.output
+    again = invoke("verify", "--replay", "c.json")
+    assert again.exit_code == 0
+    assert re.search(r"(\d+) counterexamples: \1 still fail", again.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nothing",), "no claim matches 'nothing'"),
+        (("toy", "--backend", "clarabell"), "did you mean 'clarabel'"),
+        (("toy", "--html", "no/such/l.html"), "there is no folder no/such"),
+        (("toy", "--json", "."), "it is a folder"),
+        (("--replay", "none.json"), "cannot read none.json"),
+        (("--replay", "bad.json"), "is no JSON"),
+    ],
+)
+def test_bad_input_to_verify_is_told_before_anything_runs(
+    toys: mo.Ledger,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mechopt", "verify", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.out == ""
+
+
+def test_verify_refuses_numbers_that_mean_nothing(invoke: Any) -> None:
+    for option in ("--instances", "--jobs"):
+        assert invoke("verify", option, "0").exit_code == 2
+
+
+@needs_terminal
+def test_ctrl_c_in_verify_shows_what_was_found_and_leaves_no_process(tmp_path: Path) -> None:
+    with Terminal("verify", "accuracy-shaping", "--jobs", "2", cwd=tmp_path) as terminal:
+        terminal.read(60, until=rb"[1-9]\d*/\d+")  # the progress bar counts claims that are done
+        terminal.interrupt()
+    text = terminal.seen.decode()
+    assert re.search(r"holds on \d+|refuted as printed", text)
+    found = re.search(r"(\d+) of (\d+) claims were not finished", text)
+    assert found is not None
+    assert 0 < int(found[1]) < int(found[2])
 
 
 def test_the_command_is_installed() -> None:

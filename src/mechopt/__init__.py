@@ -98,14 +98,19 @@ from mechopt.studies import calibrate
 from mechopt.verification import (
     Audit,
     Claim,
+    Comparison,
     Deviation,
     Finding,
     Ledger,
+    Outcome,
     Verdict,
     audit_choices,
+    compare,
     run_claim,
+    run_claim_on,
     run_claims,
 )
+from mechopt.verification.own import claim
 
 __version__ = _version("mechopt")
 
@@ -128,6 +133,7 @@ __all__ = [
     "Changes",
     "ChiSquared",
     "Claim",
+    "Comparison",
     "Complementarity",
     "ConcaveFunction",
     "ContinuousContract",
@@ -163,6 +169,7 @@ __all__ = [
     "MixedVCG",
     "NotApplicable",
     "Nucleolus",
+    "Outcome",
     "PiecewiseLinearGain",
     "PlatformPayments",
     "PlatformSolution",
@@ -202,9 +209,12 @@ __all__ = [
     "audit_choices",
     "backends",
     "calibrate",
+    "claim",
+    "compare",
     "declare_payments",
     "register",
     "run_claim",
+    "run_claim_on",
     "run_claims",
     "search_misreports",
     "should_shut",

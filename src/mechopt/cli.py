@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mechopt.solvers.errors import InvalidInput, MechanismError
+
+if TYPE_CHECKING:
+    from mechopt.verification.claim import Outcome
+    from mechopt.verification.runner import RunSettings
 
 app = typer.Typer(
     help="Incentive mechanisms for data sharing: design, solve, verify.",
@@ -67,6 +73,47 @@ def run(
 
 
 @app.command()
+def sweep(
+    scenario: Annotated[
+        str, typer.Argument(help="A TOML file with a table [sweep], or the name of a bundled sweep.")
+    ] = "contract-sweep",
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes; -1 for as many as there are cores.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the cells that are there.")] = False,
+) -> None:
+    """Solve a scenario over a grid of its parameters, and plot it. Exits with 1 if a cell has no answer."""
+    from mechopt.studies.run import check_output
+    from mechopt.studies.sweep_scenario import STORE, load_sweep
+
+    loaded = load_sweep(scenario)
+    target = out or Path("mechopt-results") / Path(scenario).stem
+    check_output(target)
+    if (target / STORE).exists() and not resume:
+        raise InvalidInput(
+            f"{target / STORE} holds the cells of a sweep: --resume goes on with it; to start anew, "
+            "delete it or give another --out"
+        )
+    try:
+        with _progress() as bar:
+            task = bar.add_task("cells", total=None)
+
+            def show(done: int, total: int, failed: int) -> None:
+                told = f"cells, {failed} failed" if failed else "cells"
+                bar.update(task, description=told, completed=done, total=total)
+
+            report = loaded.run(target, n_jobs=jobs, progress=show)
+            bar.update(task, description="writing")
+            files = report.write(target)
+    except KeyboardInterrupt:
+        complaints.print(f"what is done is kept in {target}; --resume goes on from there", markup=False)
+        raise
+    report.show(console)
+    console.print(f"written to {target}/: {', '.join(path.name for path in files)}", soft_wrap=True)
+    if not report.agreement:
+        raise typer.Exit(SURPRISE)
+
+
+@app.command()
 def backends() -> None:
     """List every backend: what it takes, its version and licence, and whether it can be used here."""
     from mechopt.studies.report import show_backends
@@ -80,7 +127,7 @@ def scenarios() -> None:
     from mechopt.studies.scenario import bundled_scenarios, load_scenario
 
     for name in bundled_scenarios():
-        console.print(f"{name:<20} {load_scenario(name)[0].title}")
+        console.print(f"{name:<20} {load_scenario(name)[0].title}", soft_wrap=True)
 
 
 @app.command()
@@ -93,44 +140,134 @@ def verify(
         ),
     ] = "*",
     instances: Annotated[int | None, typer.Option(min=1, help="Instances a claim.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random instances.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random instances.")] = 0,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="Solve the programs in the checks on this backend too; repeat it, or say all."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer instances: all claims in under a minute.")
+    ] = False,
+    shrink: Annotated[
+        int, typer.Option(min=0, help="Checks that may go into making a counterexample smaller.")
+    ] = 100,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the ledger here too.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write it as a web page.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write it as Markdown.")] = None,
+    counterexamples: Annotated[
+        Path | None, typer.Option(help="Write the counterexamples here, for --replay.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="Check the counterexamples in this file again; nothing else.")
+    ] = None,
 ) -> None:
-    """Run the papers' claims and print the ledger. Exits with 1 if a verdict is not the expected one."""
-    from mechopt.formulations.ledger import ledger
-    from mechopt.studies.report import show_ledger
-    from mechopt.verification.claim import Claim, run_claims
+    """Run the papers' claims and print the ledger.
 
+    Exits with 1 if a verdict is not the expected one, or a backend called a wrong answer optimal.
+    """
+    from mechopt.formulations.ledger import ledger
+    from mechopt.studies.ledger_page import ledger_html, ledger_markdown, tally
+    from mechopt.studies.report import show_ledger
+    from mechopt.verification.claim import Claim, Verdict
+    from mechopt.verification.counterexample import Counterexample, keepable, write_counterexamples
+    from mechopt.verification.runner import iter_outcomes, quick_seconds
+
+    if replay is not None:
+        _replay(replay)
+        return
+    for path in (json_file, html, markdown, counterexamples):
+        _check_folder(path)
     claims = ledger().select(pattern)
+    settings = _run_settings(instances, seed, backend, shrink)
+    if quick:
+        seconds = quick_seconds(len(claims), jobs, len(settings.backends))
+        settings = replace(settings, seconds=seconds, shrink_expected=False)
+    outcomes: list[Outcome] = []
+    interrupted = False
     with _progress() as bar:
         task = bar.add_task("claims", total=len(claims))
-        started = 0
 
         def show(claim: Claim) -> None:
-            nonlocal started
-            bar.update(task, description=claim.id, completed=started)
-            started += 1
+            bar.update(task, description=claim.id)
 
-        outcomes = run_claims(claims, n_instances=instances, seed=seed, progress=show)
-    show_ledger(outcomes, console)
+        try:
+            for outcome in iter_outcomes(claims, settings, jobs=jobs, load=ledger, progress=show):
+                outcomes.append(outcome)
+                bar.update(task, completed=len(outcomes))
+        except KeyboardInterrupt:
+            interrupted = True
+    order = {claim.id: number for number, claim in enumerate(claims)}
+    outcomes.sort(key=lambda outcome: order[outcome.claim.id])
+    show_ledger(outcomes, console, ledger())
+    refuted = [outcome for outcome in outcomes if outcome.verdict is Verdict.REFUTED]
     if json_file is not None:
-        _write_json(json_file, [outcome.summary() for outcome in outcomes])
-    surprises = [outcome.claim.id for outcome in outcomes if not outcome.as_expected]
-    held = sum(outcome.verdict == "holds" for outcome in outcomes)
-    refuted = sum(outcome.verdict == "refuted" for outcome in outcomes)
-    console.print(
-        f"{len(outcomes)} claims: {held} hold, {refuted} refuted, "
-        f"{len(outcomes) - held - refuted} undecided; not as expected: {', '.join(surprises) or 'none'}",
-        soft_wrap=True,
-    )
-    if surprises:
+        _write_json(json_file, [_record(outcome) for outcome in outcomes])
+    if html is not None:
+        _write_text(html, ledger_html(outcomes, title=f"Ledger of claims: {pattern}", ledger=ledger()))
+    if markdown is not None:
+        _write_text(markdown, ledger_markdown(outcomes, ledger=ledger()))
+    if counterexamples is not None:
+        kept = [outcome for outcome in refuted if keepable(outcome)]
+        write_counterexamples(counterexamples, [Counterexample.of(outcome, seed) for outcome in kept])
+        for outcome in refuted:
+            if outcome not in kept:
+                complaints.print(f"{outcome.claim.id}: its counterexample cannot be written to a file")
+    console.print(escape(tally(outcomes)), soft_wrap=True, highlight=False)
+    if any(not outcome.as_expected for outcome in refuted) and counterexamples is None:
+        console.print("keep counterexamples with --counterexamples FILE", style="dim")
+    if interrupted:
+        left = len(claims) - len(outcomes)
+        console.print(f"{left} of {len(claims)} claims were not finished", highlight=False)
+        raise typer.Exit(INTERRUPTED)
+    if any(not outcome.as_expected or outcome.faults for outcome in outcomes):
         raise typer.Exit(SURPRISE)
+
+
+def _run_settings(instances: int | None, seed: int, backend: list[str] | None, shrink: int) -> RunSettings:
+    from mechopt.solvers.backend import available_backends, get_backend
+    from mechopt.verification.runner import RunSettings
+
+    names = list(dict.fromkeys(backend or ()))
+    if "all" in names:
+        names = list(available_backends())
+    for name in names:
+        get_backend(name)  # refuses one that cannot be used here, before anything runs
+    return RunSettings(n_instances=instances, seed=seed, shrink=shrink, backends=tuple(names))
+
+
+def _replay(path: Path) -> None:
+    """Check the counterexamples of a file again; exit with 1 if one of them is none any more."""
+    from mechopt.formulations.ledger import ledger
+    from mechopt.verification.counterexample import read_counterexamples, replay
+
+    replays = [replay(found, ledger()) for found in read_counterexamples(path, ledger())]
+    for again in replays:
+        style = None if again.fails else "red"
+        console.print(str(again), style=style, markup=False, highlight=False, soft_wrap=True)
+    failing = sum(again.fails for again in replays)
+    console.print(f"{len(replays)} counterexamples: {failing} still fail")
+    if failing < len(replays):
+        raise typer.Exit(SURPRISE)
+
+
+def _record(outcome: Outcome) -> Any:
+    """One claim's entry of the ledger in JSON, in which what is not a number is null."""
+    return _without_nan(outcome.summary() | {"backends": [row.summary() for row in outcome.backends]})
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @app.command()
 def reproduce(
     paper: Annotated[
-        str, typer.Argument(help="Which paper: contract, accuracy-shaping or fair-value.")
+        str, typer.Argument(help="Which paper: contract, accuracy-shaping, fair-value or data-externality.")
     ] = "contract",
     out: Annotated[Path | None, typer.Option(help="Folder for the figures.")] = None,
 ) -> None:
@@ -151,9 +288,20 @@ def reproduce(
         )
 
 
+def _check_folder(path: Path | None) -> None:
+    """Refuse a file that cannot be written before a long run, rather than after it."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise InvalidInput(f"cannot write {path}: {why}")
+
+
 def _write_json(path: Path, content: Any) -> None:
+    _write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
     try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {error.strerror or error}") from None
 

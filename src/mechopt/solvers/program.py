@@ -18,6 +18,7 @@ from scipy.sparse.linalg import ArpackNoConvergence
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings, choose
 from mechopt.solvers.certify import DOMAIN, check, row_size
 from mechopt.solvers.errors import InvalidInput, MechanismError
+from mechopt.solvers.rerouting import note, redirected, unwatched
 from mechopt.solvers.solution import Solution, Status
 from mechopt.solvers.terms import Complementarity, Hypograph, Term
 
@@ -607,11 +608,13 @@ class Program:
 
         if on_failure not in ("raise", "return"):
             raise InvalidInput(f"on_failure must be 'raise' or 'return', got {on_failure!r}")
+        asked = backend
+        backend, limit, solver_options = redirected(asked, time_limit, options)
         settings = Settings(
             **({} if tolerance is None else {"tolerance": tolerance}),
-            time_limit=time_limit,
+            time_limit=limit,
             verbose=verbose,
-            options=options,
+            options=solver_options,
         )
         if not self.used_variables():
             raise InvalidInput(
@@ -629,9 +632,11 @@ class Program:
             answer, failure = self._ask(chosen, settings)
             answer.seconds.setdefault("solve", time.perf_counter() - started)
             solution = check(self, answer, settings, chosen)
+        note(asked, solution)
         if on_failure == "return":
             return solution
-        return deliver(self, solution, answer, settings, failure)
+        with unwatched():
+            return deliver(self, solution, answer, settings, failure)
 
     def _ask(self, backend: Backend, settings: Settings) -> tuple[Answer, BaseException | None]:
         """Call the backend; what its solver's binding throws, a Rust panic too, becomes a failed answer."""

@@ -11,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from mechopt.solvers.backend import backends
+from mechopt.studies.ledger_page import backend_text, verdict_text
 from mechopt.studies.run import Check, RunReport
-from mechopt.verification.claim import Outcome, Verdict
+from mechopt.verification.by_backend import NO_PROGRAM
+from mechopt.verification.claim import Claim, Ledger, Outcome, Verdict
 
 _FIRST_COLUMN = 12
 """Characters of the first column of a plain table that stay on one line."""
@@ -120,9 +122,13 @@ def show_backends(console: Console) -> None:
     console.print(table)
 
 
-def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
-    """Print the ledger of claims by wing, then what was refuted or undecided and why, surprises last."""
+def show_ledger(outcomes: Iterable[Outcome], console: Console, ledger: Ledger | None = None) -> None:
+    """Print the ledger of claims by wing, then what was refuted or undecided and why, surprises last.
+
+    Corrections of refuted claims are looked up among the outcomes, and in ``ledger``.
+    """
     listed = list(outcomes)
+    known = {**(ledger.claims if ledger is not None else {}), **{o.claim.id: o.claim for o in listed}}
     for wing in dict.fromkeys(outcome.claim.id.split("/")[0] for outcome in listed):
         table = Table(pad_edge=False, title=wing, title_justify="left")
         for name in ("claim", "says", "verdict"):
@@ -134,30 +140,56 @@ def show_ledger(outcomes: Iterable[Outcome], console: Console) -> None:
                 table.add_row(*_ledger_row(outcome, wing))
         console.print(table)
     for outcome in sorted(listed, key=lambda outcome: not outcome.as_expected):
-        if outcome.verdict is Verdict.HOLDS and outcome.as_expected:
+        if outcome.verdict is Verdict.HOLDS and outcome.as_expected and not outcome.witness:
             continue
-        told = f"{outcome.claim.id}: {outcome.witness or 'no counterexample was found'}"
-        if outcome.counterexample is not None:
-            told += f"\n  counterexample: {outcome.counterexample}"
         # Witnesses are plain text: their square brackets are no markup.
         style = "dim" if outcome.as_expected else "red"
+        told = _ledger_details(outcome, known.get(outcome.claim.corrected_by))
         console.print(told, style=style, markup=False, highlight=False, soft_wrap=True)
+    _show_backend_rows(listed, console)
+
+
+def _ledger_details(outcome: Outcome, corrected: Claim | None) -> str:
+    told = f"{outcome.claim.id}: {outcome.witness or 'no counterexample was found'}"
+    if outcome.counterexample is not None:
+        smaller = "" if outcome.found_as is None else " (made smaller)"
+        told += f"\n  counterexample{smaller}: {outcome.counterexample}"
+    if outcome.exact_gap is not None:
+        told += f"\n  in rationals it fails by {outcome.exact_gap}"
+    if corrected is not None:
+        told += f"\n  corrected, {corrected.id}: {corrected.statement}"
+    return told
+
+
+def _show_backend_rows(outcomes: list[Outcome], console: Console) -> None:
+    """Print how backends fared: in a line a claim those that agree, then each of the others."""
+    if not any(outcome.backends for outcome in outcomes):
+        return
+    console.print("on several backends", style="bold")
+    for outcome in outcomes:
+        by_state: dict[str, list[str]] = {}
+        for row in outcome.backends:
+            if row.state in ("agrees", "cannot"):
+                by_state.setdefault(row.state, []).append(row.backend)
+        told = "; ".join(f"{state}: {', '.join(names)}" for state, names in by_state.items())
+        if told:
+            print_plain(console, f"{outcome.claim.id}: {told}", "dim")
+        for row in outcome.backends:
+            if row.state not in ("agrees", "cannot"):
+                style = "red" if row.surprising else "yellow"
+                print_plain(console, f"{outcome.claim.id}: {row.backend} {backend_text(row)}", style)
+    without = [outcome.claim.id for outcome in outcomes if not outcome.backends]
+    if without:
+        print_plain(console, f"{NO_PROGRAM}: {', '.join(without)}", "dim")
 
 
 def _ledger_row(outcome: Outcome, wing: str) -> tuple[str, ...]:
     claim = outcome.claim
     colour = "green" if outcome.as_expected else "red"
-    verdict = {
-        Verdict.HOLDS: f"holds on {outcome.n_checked}",
-        Verdict.REFUTED: "refuted as printed" if outcome.as_expected else "refuted",
-        Verdict.UNDECIDED: "undecided",
-    }[outcome.verdict]
-    if outcome.verdict is Verdict.REFUTED and claim.corrected_by:
-        verdict += f"; see {claim.corrected_by.removeprefix(f'{wing}/')}"
     return (
         claim.id.removeprefix(f"{wing}/"),
         f"{escape(claim.statement)} [dim]({escape(claim.source)})[/]",
-        f"[{colour}]{verdict}[/]",
+        f"[{colour}]{escape(verdict_text(outcome))}[/]",
         _number(outcome.worst, ".0e"),
         f"{outcome.seconds:.1f}",
     )

@@ -362,7 +362,7 @@ def _scip(model: Any, settings: Settings, clock: _Clock) -> Outcome:
 
 
 ACCURACIES = ((1e-9, 0.1), (1e-7, 1.0))
-"""Absolute feasibility tolerance, and gap as a share of ours; the second pair where SCIP's linear solver fails.
+"""Absolute feasibility tolerance, and gap as a share of ours; the second pair where SCIP's LP solver fails.
 
 It fails on quadratic objectives of a few variables when the last digits of the gap take thousands of nodes.
 """
