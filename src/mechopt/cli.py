@@ -1,4 +1,4 @@
-"""The command line: run, backends, verify, reproduce."""
+"""The command line: run, sweep, bench, backends, verify, reproduce."""
 
 from __future__ import annotations
 
@@ -111,6 +111,71 @@ def sweep(
     console.print(f"written to {target}/: {', '.join(path.name for path in files)}", soft_wrap=True)
     if not report.agreement:
         raise typer.Exit(SURPRISE)
+
+
+@app.command()
+def bench(
+    mechanism: Annotated[
+        list[str] | None,
+        typer.Option(help="A mechanism (contract) or a family (contract/log-full); repeat, or use commas."),
+    ] = None,
+    backends: Annotated[
+        list[str] | None, typer.Option(help="Default: all that are installed; repeat, or use commas.")
+    ] = None,
+    sizes: Annotated[
+        list[str] | None, typer.Option(help="Instead of each family's own; repeat, or use commas.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option(help="loose, default, tight; repeat, or use commas.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, one instance of each.")] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds for a solve; default 60, or 5 if quick.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+) -> None:
+    """Measure backends on families of programs. A run that was interrupted goes on where it stopped."""
+    from mechopt.studies.bench.drive import make_plan, run_benchmark
+    from mechopt.studies.bench.report import show
+    from mechopt.studies.run import check_output
+
+    plan = make_plan(
+        _parts(mechanism),
+        _parts(backends),
+        [_size(part) for part in _parts(sizes)],
+        _parts(settings),
+        quick=quick,
+        time_limit=time_limit,
+    )
+    target = out or Path("mechopt-results") / "bench"
+    check_output(target)
+    try:
+        with _progress() as bar:
+            task = bar.add_task("starting", total=None)
+
+            def tell(what: str, done: int, total: int) -> None:
+                bar.update(task, description=what, completed=done, total=total)
+
+            report, files = run_benchmark(plan, target, tell)
+    except KeyboardInterrupt:
+        complaints.print(
+            f"what is done is kept in {target}; the same command goes on from there", markup=False
+        )
+        raise
+    show(report, console)
+    console.print(f"written to {target}/: {', '.join(path.name for path in files)}", soft_wrap=True)
+
+
+def _parts(given: list[str] | None) -> list[str]:
+    """Split what was repeated, or written with commas."""
+    return [part.strip() for text in given or () for part in text.split(",") if part.strip()]
+
+
+def _size(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidInput(f"--sizes must be whole numbers, got {text!r}") from None
 
 
 @app.command()

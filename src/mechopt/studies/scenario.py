@@ -423,15 +423,15 @@ def load_scenario(name_or_path: str | Path) -> tuple[Any, Path]:
         known = " or ".join(map(repr, KINDS))
         raise InvalidInput(f"{path.name}: mechanism: must be {known} (got {mechanism!r})")
     try:
-        return KINDS[mechanism].model_class().model_validate(_as_floats(content)), path.parent
+        return KINDS[mechanism].model_class().model_validate(as_floats(content)), path.parent
     except ValidationError as error:
-        raise InvalidInput(f"{path.name}: " + "; ".join(map(_explain, error.errors()))) from None
+        raise InvalidInput(f"{path.name}: " + "; ".join(map(explain, error.errors()))) from None
 
 
-def _as_floats(value: Any) -> Any:
+def as_floats(value: Any) -> Any:
     """TOML writes 100 where a float is meant; pydantic's strict mode accepts it only for scalars."""
     if isinstance(value, dict):
-        return {key: _as_floats(entry) for key, entry in value.items()}
+        return {key: as_floats(entry) for key, entry in value.items()}
     if (
         isinstance(value, list)
         and value
@@ -439,11 +439,11 @@ def _as_floats(value: Any) -> Any:
     ):
         return [float(entry) for entry in value]
     if isinstance(value, list):
-        return [_as_floats(entry) for entry in value]
+        return [as_floats(entry) for entry in value]
     return value
 
 
-def _explain(error: Any) -> str:
+def explain(error: Any) -> str:
     # Parts in angle brackets tell which branch of a union was taken; they are no keys of the file.
     parts = [part for part in error["loc"] if not str(part).startswith("<")]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
