@@ -444,6 +444,7 @@ def as_floats(value: Any) -> Any:
 
 
 def explain(error: Any) -> str:
+    """Say in one line what pydantic found wrong, and with which field."""
     # Parts in angle brackets tell which branch of a union was taken; they are no keys of the file.
     parts = [part for part in error["loc"] if not str(part).startswith("<")]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
