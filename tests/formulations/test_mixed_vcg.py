@@ -104,6 +104,31 @@ def test_even_split_is_infeasible_where_quality_cannot_do_it():
     assert set(caught.value.families) == {"balance", "realisable"}
 
 
+@pytest.mark.parametrize("money", [1e-9, 1.0, 1e9])
+def test_what_rounding_leaves_of_no_trade_is_no_imbalance(money):
+    """Pivots are differences of welfares: dust of these used to make the linear program infeasible."""
+    rng = np.random.default_rng(21)
+    for _ in range(12):
+        n = int(rng.integers(2, 7))
+        cost = money * (1e3 + rng.uniform(0, 4, (n, n))) * (1 - np.eye(n))
+        utility = [LogUtility(money * a, s) for a, s in rng.uniform(1, 9, (n, 2))]
+        market = SharingMarket(rng.uniform(0.5, 9, n), cost, utility)
+        for split in ("greedy", "lp"):
+            mixed = market.mixed_vcg("exclude", split)
+            assert mixed.imbalance == 0.0
+            assert "balanced" in repr(mixed)
+            assert mixed.realised
+            assert np.array_equal(mixed.quality_weight, np.zeros((n, n)))
+            assert abs(mixed.payment.sum()) <= 1e-12 * market.outside_option.sum()
+
+
+def test_an_imbalance_that_is_small_and_real_is_kept():
+    """One part in 1e9 of the money is ten thousand times what rounding leaves."""
+    utility = [AdditiveUtility([0, 0]), AdditiveUtility([10, 0])]
+    market = SharingMarket([1.0, 1.0], [[0, 10 - 1e-8], [0, 0]], utility)
+    assert market.vcg("exclude").imbalance == pytest.approx(-1e-8, rel=1e-6)
+
+
 # ------------------------------------------------------------ weights, by three roads
 
 

@@ -92,7 +92,7 @@ def test_a_sweep_that_does_not_ask_the_other_is_caught(monkeypatch):
 
     sweep = matching.sweep
     monkeypatch.setattr(matching, "sweep", eager)
-    for id in ("R6", "R6-pairs", "R6-cut", "R6-break", "R5-prefix", "R7"):
+    for id in ("R6", "R6-pairs", "R6-cut", "R6-break", "R5-prefix", "R7", "R7-swaps"):
         caught(id, 4)
 
 

@@ -50,7 +50,7 @@ def test_verdict_is_the_one_expected(id):
 
 
 def test_what_the_project_asks_for_is_in_the_ledger():
-    assert {"R11", "R12", "R13", "R17", "E6", "E7", "E8", "E14", "E16-own"} <= set(CLAIMS)
+    assert {"R11", "R12", "R13", "R17", "E6", "E6-indicator", "E7", "E8", "E14", "E16-own"} <= set(CLAIMS)
     for id, claim in CLAIMS.items():
         refuted = id.startswith("E")
         assert claim.expected is (mo.Verdict.REFUTED if refuted else mo.Verdict.HOLDS), id
@@ -63,6 +63,15 @@ def test_what_the_project_asks_for_is_in_the_ledger():
 
 def worked(id):
     return next(iter(CLAIMS[id].instances(np.random.default_rng(0), 1)))
+
+
+def test_e6_indicator_needs_a_cost():
+    """Where data is free, who takes all that is worth anything does right."""
+    case = worked("E6-indicator")
+    free = dataclasses.replace(case, sharing_cost=((0.0, 0.0), (0.0, 0.0)))
+    assert CLAIMS["E6-indicator"].check(free).gap == 0.0
+    # Agent 0 takes data that costs 9 and is worth 1 to it.
+    assert "buyer 0 takes [1], 8 too dear" in CLAIMS["E6-indicator"].check(worked("E7")).witness
 
 
 def test_e7_price_of_seven_for_what_is_worth_three():

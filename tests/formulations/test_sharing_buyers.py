@@ -357,6 +357,39 @@ def test_one_price_for_all_data_of_many(n):
         assert found.surplus == pytest.approx(best_purchase(problem, "enumeration").surplus, abs=EXACT)
 
 
+def closest_sums(size, target):
+    """The subset sums next to a number, below and above: sorted sums of one half, looked up for the other."""
+
+    def sums(part):
+        return np.array([0.0]) if not part.size else np.add.outer(sums(part[1:]), [0.0, part[0]]).ravel()
+
+    low, high = np.sort(sums(size[: size.size // 2])), sums(size[size.size // 2 :])
+    place = np.searchsorted(low, target - high)
+    below = high[place > 0] + low[place[place > 0] - 1]
+    above = high[place < low.size] + low[place[place < low.size]]
+    return below.max(), above.min()
+
+
+@pytest.mark.parametrize(("n", "seed"), [(24, 0), (27, 1), (32, 2)])
+def test_a_kink_that_no_total_meets(n, seed):
+    """Subset sum itself: worth 4 times its price up to half of all data, and nothing beyond."""
+    size = np.random.default_rng(seed).uniform(0.5, 5, n)
+    enough, price = size.sum() / 2, 50 / size.sum()
+    found = best_purchase(simple(CappedUtility(100.0 + 200 / size.sum(), enough + 1), size, price * size))
+    rate = (100.0 + 200 / size.sum()) / (enough + 1)
+    best = max(rate * min(s + 1, enough + 1) - price * s for s in closest_sums(size, enough))
+    assert found.method == "branch_and_bound"
+    assert found.surplus == pytest.approx(best, abs=1e-10)
+
+
+def test_a_kink_that_many_totals_nearly_meet():
+    size = np.random.default_rng(3).uniform(0.5, 5, 60)
+    problem = simple(CappedUtility(100.0, 1 + size.sum() / 2), size, 50 / size.sum() * size)
+    found = best_purchase(problem)
+    bound = 100 - 50 / size.sum() * size.sum() / 2
+    assert bound - 2 * problem.tie * problem.n_agents <= found.surplus <= bound + EXACT
+
+
 def test_tenths_go_to_the_table():
     problem = same_price(60, 2, tenths=True)
     found = best_purchase(problem)

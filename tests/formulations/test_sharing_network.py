@@ -124,6 +124,27 @@ def test_compact_program_agrees_with_selectors(rule):
     assert False in verdicts
 
 
+@pytest.mark.parametrize("money", [1e-9, 1e9])
+def test_compact_program_in_tiny_and_huge_money(money):
+    """A complete graph of agents to whom partners cost more and more: each would rather have fewer."""
+
+    def in_units(money):
+        return mo.SharingNetwork(
+            [mo.LogGain(weight=money, scale=1.0)] * 5,
+            data_size=[5, 4, 3, 2, 1],
+            count_costs=lambda n: 0.05 * money * n**2,
+        )
+
+    network, same = in_units(money), in_units(1.0)
+    match, everything = network.ordered_match(range(5)), 1 - np.eye(5, dtype=int)
+    assert network.blocking_program(match, form="compact").solve().objective < 1e-6
+    assert not network.is_stable(everything, method="milp")
+    found, known = (each.blocking_program(everything, form="compact").solve() for each in (network, same))
+    assert found.objective == pytest.approx(known.objective, rel=1e-6)
+    assert known.objective > 0.1
+    np.testing.assert_allclose(found["gain"], money * known["gain"], rtol=1e-5, atol=1e-6 * money)
+
+
 def test_compact_program_decides_beyond_the_selectors():
     rng = np.random.default_rng(6)
     network = families.random_sizes(rng, 13).network()

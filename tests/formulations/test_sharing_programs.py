@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import cvxpy as cp
@@ -709,3 +709,48 @@ def test_bad_restrictions_are_named(limits: dict[str, Any], message: str) -> Non
         market.solve(**limits)
     with pytest.raises(InvalidInput):
         market.program(**limits)
+
+
+# ------------------------------------------------------------ money and records of any size
+
+
+def kinds_of_money(money: float) -> list[Utility]:
+    """One utility of each kind that solvers see in a way of its own."""
+    return [
+        CappedUtility(20.0 * money, 9.0),
+        LogUtility(9.0 * money, 3.0),
+        EvaluatedGain(lambda D: 4 * money * np.sqrt(D), lambda D: 2 * money / np.sqrt(D)),
+        ThresholdUtility(8.0 * money, 7.0),
+        LinearUtility(0.6 * money),
+    ]
+
+
+@pytest.mark.parametrize("money", [1e-9, 1e9])
+def test_joint_programs_of_tiny_and_huge_money(money: float) -> None:
+    """Lines and tangents in plain money used to give wrong graphs that were called optimal."""
+    rng = np.random.default_rng(17)
+    size, cost = rng.uniform(0.5, 5, 5), rng.uniform(0, 2, (5, 5))
+    np.fill_diagonal(cost, 0.0)
+    market = SharingMarket(size, money * cost, kinds_of_money(money))
+    same = SharingMarket(size, cost, kinds_of_money(1.0))
+    assert market.program().solve("outer").objective == pytest.approx(market.solve().objective, rel=1e-8)
+    for limits in ({"seller_cap": 2}, {"reciprocity": True}):
+        found, known = market.solve(**limits), same.solve(**limits)
+        assert found.objective == pytest.approx(money * known.objective, rel=1e-8)
+        np.testing.assert_array_equal(found["adjacency"], known["adjacency"])
+
+
+def test_joint_program_of_capped_utilities_equals_all_graphs_whatever_money_is_counted_in() -> None:
+    rng = np.random.default_rng(18)
+    for money in (1e-9, 1.0, 1e9):
+        for _ in range(3):
+            cost = money * rng.uniform(0, 3, (3, 3))
+            np.fill_diagonal(cost, 0.0)
+            utility = [CappedUtility(money * a, s) for a, s in rng.uniform(4, 12, (3, 2))]
+            market = SharingMarket(rng.uniform(0.5, 5, 3), cost, utility)
+            graphs = (
+                np.insert(np.array(bits, dtype=float), [0, 3, 6], 0).reshape(3, 3)
+                for bits in product((0, 1), repeat=6)
+            )
+            best = max(market.welfare(graph) for graph in graphs if np.all(graph.sum(axis=1) <= 1))
+            assert market.solve(seller_cap=1).objective == pytest.approx(best, rel=1e-9)

@@ -1,5 +1,6 @@
 """The market for queries: exact algorithms, programs, tariffs, payments, and trades without money."""
 
+import cvxpy as cp
 import numpy as np
 import pytest
 
@@ -7,7 +8,9 @@ import mechopt as mo
 from mechopt.formulations.functions import (
     AdditiveUtility,
     CappedUtility,
+    EvaluatedGain,
     LinearUtility,
+    LogGain,
     LogUtility,
     ThresholdUtility,
     UserUtility,
@@ -151,6 +154,85 @@ def test_utility_of_any_shape_is_tabulated_or_refused():
     real = QueryMarket([1.0, 2.0, 3.0], 0.5 * (1 - np.eye(3)), bent, 3, [1.0, 2.0, np.pi])
     with pytest.raises(mo.NotApplicable, match="not known to be concave"):
         real.program()
+
+
+def of_every_kind(money):
+    utility = [
+        CappedUtility(7.0 * money, 6.0),
+        EvaluatedGain(lambda D: 3 * money * np.sqrt(D), lambda D: 1.5 * money / np.sqrt(D)),
+        ThresholdUtility(5.0 * money, 5.0),
+        UserUtility(lambda D: 4 * money * np.sin(D / 2)),
+        LogUtility(6.0 * money, 2.0),
+        ThresholdUtility(5.0 * money, 500.0),  # out of reach: all is worth nothing
+    ]
+    rng = np.random.default_rng(20)
+    cost = money * rng.uniform(0.1, 1.0, (6, 6)) * (1 - np.eye(6))
+    return QueryMarket(rng.uniform(0.5, 3, 6), cost, utility, 2, composition=[0, 1, 2.5])
+
+
+@pytest.mark.parametrize("money", [1e-9, 1.0, 1e9])
+def test_programs_of_tiny_and_huge_money(money):
+    """Rows in plain money used to be called infeasible, or wrong numbers optimal."""
+    market, same = of_every_kind(money), of_every_kind(1.0)
+    exact_one = market.solve()
+    assert market.program().solve("outer").objective == pytest.approx(exact_one.objective, rel=1e-8)
+    limited, known = (each.solve(privacy_budget=2.5) for each in (market, same))
+    assert limited.objective == pytest.approx(money * known.objective, rel=1e-8)
+    assert np.array_equal(limited["query_count"], known["query_count"])
+
+
+def test_program_takes_the_exact_road_where_nothing_ties_buyers_together():
+    market = of_every_kind(1.0)
+    program = market.program(privacy_budget=2.5)
+    limited = program.solve()
+    assert limited.backend == "outer"
+    free = program.drop("privacy_budget").solve()
+    assert free.backend == "exact"
+    assert free.objective == pytest.approx(market.program().solve("outer").objective, rel=1e-9)
+    assert free.objective > limited.objective
+    for name in ("segment", "worth_0_enough", "worth_1_total", "worth_2_enough", "utility_1"):
+        assert name in free.values  # all variables belong to the point, which has been checked
+    program.add("shy", program["query_count"][0, 1] == 0)
+    with pytest.raises(mo.MissingCapability, match="'shy'"):
+        program.solve("exact")
+    rest = program.drop("shy")
+    with pytest.raises(mo.MissingCapability, match="objective"):
+        rest.maximize(cp.sum(rest["utility"])).solve("exact")
+    with pytest.raises(mo.MissingCapability, match="'privacy_budget'"):
+        market.program(privacy_budget=2.5).solve("exact")
+
+
+def test_an_endless_privacy_budget_is_none():
+    market = of_every_kind(1.0)
+    assert market.program(privacy_budget=np.inf).solve().backend == "exact"
+    part = np.array([np.inf] * 5 + [1.0])
+    found = market.solve(privacy_budget=part)
+    assert market.levels[found["query_count"]][5].sum() <= 1 + 1e-9
+
+
+def test_constraints_cannot_be_met_by_hiding_what_queries_are_worth():
+    program = of_every_kind(1.0).program()
+    with pytest.raises(mo.InvalidInput, match=r"lowering the variable.*program\['query_count'\]"):
+        program.add("poor", program["utility"] <= 1.0)
+    program.add("rich", program["utility"][4] >= 5.0)
+    assert program.solve()["utility"][4] >= 5.0 - 1e-6
+
+
+def test_utilities_without_a_hash():
+    class Own(LogGain):
+        __hash__ = None
+
+    market = QueryMarket([1.0, 2.0], [[0, 1], [1, 0]], [Own(4.0, 1.0), Own(5.0, 1.0)], 3)
+    assert market.program().solve("outer").objective == pytest.approx(market.solve().objective, rel=1e-9)
+
+
+def test_mixed_vcg_without_trade_has_nothing_to_split():
+    market = QueryMarket([3.0, 1.7, 2.3], 1e3 * (1 - np.eye(3)), LogUtility(9.1, 2.0), 3)
+    for split in ("greedy", "lp"):
+        mixed = market.mixed_vcg("exclude", split)
+        assert mixed.vcg.imbalance == 0.0
+        assert mixed.realised
+        assert not mixed.data_payment.any()
 
 
 def test_privacy_budgets_couple_buyers():
@@ -582,3 +664,17 @@ def test_linear_utility_asks_where_it_pays():
     cost = np.array([[0, 1.0, 3.0], [1.0, 0, 1.0], [3.0, 3.0, 0]])
     market = QueryMarket([1.0, 1.0, 1.0], cost, LinearUtility(2.0), 5)
     assert market.solve()["query_count"].tolist() == [[0, 5, 0], [5, 0, 5], [0, 0, 0]]
+
+
+def test_reprs_are_short_whatever_the_number_of_agents():
+    n = 40
+    cost = 0.5 * (1 - np.eye(n))
+    size, utility = np.arange(1.0, n + 1), [LogUtility(1.0 + j, 2.0) for j in range(n)]
+    market = QueryMarket(size, cost, utility, 2)
+    assert repr(market) == "QueryMarket of 40 agents, 1 to 40 records, utility LogGain, up to 2 queries"
+    assert repr(SharingMarket(size, cost, utility)) == (
+        "SharingMarket of 40 agents, 1 to 40 records, utility LogGain"
+    )
+    for outcome in (market.vcg(), market.mixed_vcg("exclude", "lp")):
+        assert max(map(len, repr(outcome).splitlines())) < 120
+        assert f"imbalance {market.vcg().imbalance:.6g}" in repr(outcome)

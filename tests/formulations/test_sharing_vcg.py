@@ -20,13 +20,9 @@ from mechopt.formulations.functions import (
 from mechopt.formulations.sharing_market import closed_form, welfare
 from mechopt.formulations.sharing_market import vcg as module
 from mechopt.formulations.sharing_market.claims.whole_graphs import WholeGraphs
+from mechopt.formulations.sharing_market.concave import ScaledFunction
 from mechopt.formulations.sharing_market.families import CONCAVE, EVERY, random_market
-from mechopt.formulations.sharing_market.misreports import (
-    ScaledFunction,
-    misreported,
-    rescaled,
-    search_misreports,
-)
+from mechopt.formulations.sharing_market.misreports import misreported, rescaled, search_misreports
 from mechopt.formulations.sharing_market.model import SharingMarket
 from mechopt.formulations.sharing_market.restrictions import Restrictions
 from mechopt.solvers.solution import Solution, Status

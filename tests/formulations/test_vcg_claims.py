@@ -28,7 +28,7 @@ HOLD = {"R14", "R14-imbalance", "R14-core", "R14-split", "R14-weights"} | {
     "R15-public",
     "R16",
 }
-REFUTED = {"E9", "E10", "E11", "E12", "E13", "E15", "E16"}
+REFUTED = {"E6-sum", "E9", "E10", "E11", "E12", "E13", "E15", "E16"}
 N_INSTANCES = 8
 
 
@@ -91,6 +91,12 @@ def test_e11_by_hand():
     # Payments of one sign are split right as printed.
     assert errata.printed_split(np.array([2.0, 5.0])).tolist() == [2.0, 5.0]
     assert errata.printed_split(np.array([-2.0, -5.0])).tolist() == [-2.0, -5.0]
+
+
+def test_e6_sum_by_hand():
+    # The deficit is 9: agent 0, who is paid 10, covers it, and agent 1 pays its 1 in data, too.
+    assert "data payments (-9, 1): money sums to -1" in CLAIMS["E6-sum"].check(results.ONE_SALE).witness
+    assert not CLAIMS["E6-sum"].check(results.NO_SALE).applies
 
 
 def test_e12_and_e13_by_hand():

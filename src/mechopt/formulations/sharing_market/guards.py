@@ -23,10 +23,13 @@ class Guarded:
         Variables held below what the graph makes of them: they may only be wanted larger.
     smaller : tuple of str
         Variables held above it.
+    decision : str
+        The variable that is the graph.
     """
 
     larger: tuple[str, ...] = ()
     smaller: tuple[str, ...] = ()
+    decision: str = "adjacency"
 
     def __call__(self, program: Program, what: str, term: Term | cp.Expression) -> None:
         """Raise `InvalidInput` for such a term."""
@@ -37,9 +40,10 @@ class Guarded:
                 (inner,) = program[name].variables()
                 if any(v is inner for v in part.variables()) and not _pulls(part, inner, sign):
                     raise InvalidInput(
-                        f"{what} may be met by {how} the variable {name!r} while the graph stays, so "
-                        "that the answer would mean nothing; state it on program['adjacency'], or take "
-                        "utilities that enter programs exactly: AdditiveUtility, TableUtility"
+                        f"{what} may be met by {how} the variable {name!r} while the graph stays, so that "
+                        f"the answer would mean nothing; state it on program[{self.decision!r}], or take "
+                        "utilities that enter programs exactly: AdditiveUtility, TableUtility, or "
+                        "UserUtility of data of one size"
                     )
 
 

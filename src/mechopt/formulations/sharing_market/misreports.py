@@ -22,6 +22,7 @@ from mechopt.formulations.functions import (
     UserUtility,
     Utility,
 )
+from mechopt.formulations.sharing_market.concave import ScaledFunction
 from mechopt.solvers.errors import Infeasible, InvalidInput
 from mechopt.verification.audit import Audit, Deviation, audit_deviations
 
@@ -43,63 +44,6 @@ class Outcome(Protocol):
 
     def payoff_in(self, market: SharingMarket) -> Array:
         """What the outcome gives agents of a market."""
-
-
-@dataclass(frozen=True)
-class ScaledFunction(ConcaveFunction):
-    """A concave function of rescaled money and data, f(x) = factor * base(rate * x).
-
-    Parameters
-    ----------
-    base : ConcaveFunction
-    factor, rate : float
-        Both > 0.
-    """
-
-    base: ConcaveFunction
-    factor: float
-    rate: float
-
-    @property
-    def natural_scale(self) -> float:
-        """That of the base, over ``rate``."""
-        return self.base.natural_scale / self.rate
-
-    @property
-    def has_expression(self) -> bool:
-        """Whether CVXPY can express the base."""
-        return self.base.has_expression
-
-    @property
-    def has_kinks(self) -> bool:
-        """Whether the base has kinks."""
-        return self.base.has_kinks
-
-    @property
-    def supremum(self) -> float:
-        """That of the base, times ``factor``."""
-        return self.factor * self.base.supremum
-
-    def __call__(self, x: ArrayLike) -> Array:
-        """Value f(x)."""
-        return self.factor * self.base(self.rate * np.asarray(x, dtype=float))
-
-    def derivative(self, x: ArrayLike) -> Array:
-        """Slope f'(x)."""
-        return self.factor * self.rate * self.base.derivative(self.rate * np.asarray(x, dtype=float))
-
-    def inverse_derivative(self, slope: ArrayLike) -> Array:
-        """Maximiser of f(x) - slope * x."""
-        scaled = np.asarray(slope, dtype=float) / (self.factor * self.rate)
-        return self.base.inverse_derivative(scaled) / self.rate
-
-    def inverse(self, value: ArrayLike) -> Array:
-        """Smallest amount with f(x) >= value."""
-        return self.base.inverse(np.asarray(value, dtype=float) / self.factor) / self.rate
-
-    def expression(self, x: Any) -> Any:
-        """Concave CVXPY expression f(x)."""
-        return self.factor * self.base.expression(self.rate * x)
 
 
 def rescaled(utility: Utility, factor: float, rate: float) -> Utility:

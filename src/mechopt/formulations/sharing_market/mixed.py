@@ -41,7 +41,16 @@ if TYPE_CHECKING:
 
     from mechopt.formulations.sharing_market.model import SharingMarket
 
-__all__ = ["Distortion", "MixedVCG", "Refusal", "Split", "declare_split", "greedy_split", "mixed_vcg"]
+__all__ = [
+    "Distortion",
+    "MixedVCG",
+    "Refusal",
+    "Split",
+    "declare_split",
+    "divide",
+    "greedy_split",
+    "mixed_vcg",
+]
 
 Array = NDArray[np.float64]
 Split = Literal["greedy", "lp"]
@@ -323,8 +332,7 @@ def mixed_vcg(
         base = market.weighted(base_weight * market.weights)
     start = vcg(base, pivot, restrictions)
     inflows = inflows_of(start, market, synthetic_data, base_weight is not None)
-    even = split == "lp"
-    data_payment = _even_split(inflows, start.imbalance) if even else greedy_split(start.payment)
+    data_payment = divide(split, inflows, start.payment, start.imbalance)
     # What rounding leaves of a balanced budget is nobody's to pay.
     data_payment[np.abs(data_payment) <= _ROUNDING * np.max(np.abs([start.payment, start.payoff]))] = 0.0
     weight = np.empty((market.n_agents, market.n_agents))
@@ -426,12 +434,26 @@ def declare_split(inflows: tuple[Inflow, ...], imbalance: float) -> Program:
     return program.seal(exact=EvenSplit(room, abs(imbalance)))
 
 
+def divide(split: Split, inflows: tuple[Inflow, ...], payment: Array, imbalance: float) -> Array:
+    """Divide an imbalance by one of the two rules; return data payments (money), shape (n_agents,).
+
+    Raises
+    ------
+    Infeasible
+        If no division can be realised, with split ``"lp"``.
+    """
+    if not imbalance:  # nor is anything left of it by rounding
+        return np.zeros(payment.size)
+    return greedy_split(payment) if split == "greedy" else _even_split(inflows, imbalance)
+
+
 def _even_split(inflows: tuple[Inflow, ...], imbalance: float) -> Array:
     """Solve `declare_split`; where it is infeasible, say by how much."""
     try:
         return np.array(declare_split(inflows, imbalance).solve()["data_payment"])
     except Infeasible as error:
-        verb, more = ("take", "") if imbalance > 0 else ("give", "synthetic_data=True, ")
+        verb = "take" if imbalance > 0 else "give"
+        more = "" if imbalance > 0 else "synthetic_data=True (in SharingMarket), "
         room = [inflow.can_take if imbalance > 0 else inflow.can_give for inflow in inflows]
         each = ", ".join(f"agent {i}: {most:.6g}" for i, most in enumerate(room) if most)
         raise Infeasible(

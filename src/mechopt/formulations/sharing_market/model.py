@@ -31,7 +31,7 @@ from mechopt.formulations.sharing_market.prices import (
 )
 from mechopt.formulations.sharing_market.program import declare, declare_configurations
 from mechopt.formulations.sharing_market.restrictions import Restrictions
-from mechopt.formulations.sharing_market.values import value_of_sets
+from mechopt.formulations.sharing_market.values import described, value_of_sets
 from mechopt.formulations.sharing_market.vcg import VCG, Pivot, vcg
 from mechopt.formulations.sharing_market.welfare import solve
 from mechopt.solvers.errors import InvalidInput
@@ -45,7 +45,7 @@ Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SharingMarket:
     r"""A market in which every agent may buy and sell data.
 
@@ -136,7 +136,7 @@ class SharingMarket:
         n_agents = self.data_size.size
         kinds = (ConcaveFunction, SizeUtility, AdditiveUtility, TableUtility)
         each = (given,) * n_agents if isinstance(given, kinds) else given
-        if not isinstance(each, Iterable):
+        if not isinstance(each, Iterable) or isinstance(each, str):
             raise InvalidInput(
                 f"utility must be a utility such as mo.LogUtility(a, s), or a list, got {given!r}"
             )
@@ -163,6 +163,9 @@ class SharingMarket:
                         f"over all others, {sorted(others)}"
                     )
         return each
+
+    def __repr__(self) -> str:
+        return f"SharingMarket of {described(self.data_size, self.utility)}"
 
     @property
     def n_agents(self) -> int:

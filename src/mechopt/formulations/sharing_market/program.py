@@ -21,25 +21,21 @@ declaring less than a graph is worth, or uploads that serve no sale.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mechopt.formulations.functions import (
     AdditiveUtility,
     ConcaveFunction,
-    InverseSqrtUtility,
-    LogGain,
-    PowerGain,
-    SaturatingGain,
     TableUtility,
     ThresholdUtility,
-    Utility,
 )
+from mechopt.formulations.sharing_market.concave import Worth, declare_concave, selection
 from mechopt.formulations.sharing_market.configurations import declare_configurations
 from mechopt.formulations.sharing_market.exact_route import ExactWelfare
 from mechopt.formulations.sharing_market.guards import Guarded
@@ -56,9 +52,6 @@ __all__ = ["declare", "declare_configurations"]
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
-
-WEIGHTED = (LogGain, PowerGain, SaturatingGain, InverseSqrtUtility)
-"""Functions weight * f(scale * x): those of one f are one vector atom, whatever their weights and scales."""
 
 
 def declare(market: SharingMarket, restrictions: Restrictions, *, fractional: bool = False) -> Program:
@@ -133,7 +126,7 @@ class Buyers:
         for kind, buyers in kinds.items():
             getattr(self, f"_declare_{kind}")(np.array(buyers, dtype=np.intp))
         return sum(
-            (_selection(buyers, self.market.n_agents).T @ part for buyers, part in self._parts),
+            (selection(buyers, self.market.n_agents).T @ part for buyers, part in self._parts),
             start=cp.Constant(np.zeros(self.market.n_agents)),
         )
 
@@ -171,42 +164,23 @@ class Buyers:
     # ------------------------------------------------------------ concave in total size
 
     def _declare_concave(self, buyers: IntArray) -> None:
-        full = self.market.data_size + np.sum(
-            self.market.weights * self.market.data_size[:, np.newaxis] * (1 - np.eye(self.market.n_agents)),
-            axis=0,
+        market = self.market
+        everything = market.data_size + np.sum(
+            market.weights * market.data_size[:, np.newaxis] * (1 - np.eye(market.n_agents)), axis=0
         )
-        weighted: dict[Utility, list[tuple[int, float, float]]] = {}
-        others: dict[Any, list[int]] = {}
-        for buyer in buyers:
-            utility = self.market.utility[buyer]
+        utilities: dict[int, ConcaveFunction] = {}
+        for buyer in buyers.tolist():
+            utility = market.utility[buyer]
             assert isinstance(utility, ConcaveFunction)
-            if type(utility) in WEIGHTED:
-                scaled: Any = utility.in_units_of(float(full[buyer]))
-                shape = replace(scaled, weight=1.0, scale=1.0)
-                weighted.setdefault(shape, []).append((int(buyer), scaled.weight, scaled.scale))
-            else:
-                others.setdefault(_key(utility), []).append(int(buyer))
-        for shape, entries in weighted.items():
-            index, weight, scale = (np.array(column) for column in zip(*entries, strict=True))
-            amount = cp.multiply(scale, _selection(index, self.market.n_agents) @ self.data)
-            assert isinstance(shape, ConcaveFunction)
-            self._parts.append((index, cp.multiply(weight, shape.expression(amount))))
-        for number, members in enumerate(others.values()):
-            self._declare_one(np.array(members, dtype=np.intp), full, number)
+            utilities[buyer] = utility
+        for worth in declare_concave(self.program, self.data, utilities, everything):
+            self._parts.append((worth.agents, worth.value))
+            if worth.variable is not None:
+                self.slack.append(worth.variable)
+                self._completions.append(partial(self._evaluate, worth, worth.variable))
 
-    def _declare_one(self, buyers: IntArray, full: Array, number: int) -> None:
-        """Buyers of one utility, which CVXPY may not be able to express."""
-        original = self.market.utility[buyers[0]]
-        assert isinstance(original, ConcaveFunction)
-        size = float(np.mean(full[buyers]))
-        utility = original.in_units_of(size)
-        name = f"utility_{number}"
-        amount = _selection(buyers, self.market.n_agents) @ self.data
-        value = utility.declare(self.program, name, amount, scale=abs(float(utility(size))) or 1.0)
-        self._parts.append((buyers, value))
-        if not utility.has_expression:
-            self.slack.append(name)
-            self._completions.append(lambda graph: {name: utility(self.market.total_data(graph)[buyers])})
+    def _evaluate(self, worth: Worth, variable: str, graph: Array) -> dict[str, Array]:
+        return {variable: worth.function(self.market.total_data(graph)[worth.agents])}
 
     # ------------------------------------------------------------ other kinds
 
@@ -278,19 +252,3 @@ class Buyers:
         self.program.add("chosen_set", edges @ share == self.adjacency[sellers, buyers[owners]])
         self._parts.append((buyers, by_buyer.multiply(sets.value).tocsr() @ share))
         self._completions.append(lambda graph: {"set_share": sets.shares(graph)})
-
-
-def _selection(chosen: IntArray, n_agents: int) -> sp.csr_matrix:
-    """Matrix that takes the entries of the chosen agents out of a vector over all."""
-    return sp.csr_matrix(
-        (np.ones(chosen.size), (np.arange(chosen.size), chosen)), shape=(chosen.size, n_agents)
-    )
-
-
-def _key(utility: Utility) -> Any:
-    """What equal utilities share: themselves, or their identity if they have no hash."""
-    try:
-        hash(utility)
-    except TypeError:
-        return id(utility)
-    return utility

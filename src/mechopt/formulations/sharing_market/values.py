@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,15 @@ from mechopt.solvers.errors import NotApplicable
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+
+def described(data_size: Array, utility: Sequence[Utility]) -> str:
+    """How many agents with how much data, and what kinds of utilities, on one line."""
+    kinds = sorted({type(each).__name__ for each in utility})
+    return (
+        f"{data_size.size} agent{'s' if data_size.size != 1 else ''}, {data_size.min():.6g} to "
+        f"{data_size.max():.6g} records, utility {', '.join(kinds[:3])}{', ...' if len(kinds) > 3 else ''}"
+    )
 
 
 def value_of_sets(

@@ -37,6 +37,9 @@ Pivot = Literal["exclude", "drop"]
 _ROUNDING = 1e-9
 """Money below which a loss is rounding, relative to the money involved."""
 
+_DUST = 1e-13
+"""Part of all amounts in a sum below which it is rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class VCG:
@@ -92,8 +95,8 @@ class VCG:
 
     @property
     def imbalance(self) -> float:
-        """Sum of payments, (21) (money); > 0: a surplus, < 0: a deficit."""
-        return float(self.payment.sum())
+        """Sum of payments, (21) (money); > 0: a surplus, < 0: a deficit; 0 if it is rounding."""
+        return without_rounding(float(self.payment.sum()), self.allocation_value, self.pivot_value)
 
     @property
     def payoff(self) -> Array:
@@ -179,6 +182,12 @@ def describe(outcome: VCG | MixedVCG) -> list[str]:
         f"  individually rational  {rational}",
         f"  truthful if            {outcome.truthful_if}",
     ]
+
+
+def without_rounding(imbalance: float, *amounts: Array) -> float:
+    """Return an imbalance, or 0 if sums of these amounts (money) could leave as much by rounding alone."""
+    size = sum(float(np.abs(amount).sum()) for amount in amounts)
+    return imbalance if abs(imbalance) > _DUST * size else 0.0
 
 
 def worst_off(payoff: Array, outside_option: Array) -> Deviation:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechopt.formulations.functions import CappedUtility, ConcaveFunction, ThresholdUtility
-from mechopt.formulations.sharing_market.buyers.items import Items
+from mechopt.formulations.sharing_market.buyers.items import Items, one_value
 from mechopt.formulations.sharing_market.buyers.problem import BoolArray, BuyerProblem
 from mechopt.solvers.errors import NotApplicable
 
@@ -37,6 +37,8 @@ _ROUNDS = 8
 # If more than so many remain open, all sets of some of them are tried first.
 _MANY = 16
 _BALANCED = 22
+# Where all of them cost the same per record only totals count: then of so many, all sets, half by half.
+_HALVED = 40
 _DOUBLINGS = 60
 _HALVINGS = 30
 
@@ -210,7 +212,25 @@ class _Search:
         if np.count_nonzero(~settled) > _MANY:
             self._balance(fill.total, near[:_BALANCED])
             settled = root - np.abs(gain) < self.surplus - self.slack
-        self._branch(np.flatnonzero(settled & (gain > 0)), np.flatnonzero(~settled))
+        inside, open_ = np.flatnonzero(settled & (gain > 0)), np.flatnonzero(~settled)
+        if open_.size > _MANY and self.most_nodes > _TIE_NODES and self._is_a_subset_sum(open_):
+            most, self.most_nodes = self.most_nodes, _TIE_NODES
+            try:
+                return self._branch(inside, open_)
+            except NotApplicable:
+                self.most_nodes = most
+            self._balance(fill.total, near[~settled[near]][:_HALVED])
+            if open_.size <= _HALVED:
+                return  # all sets of the open sellers have been compared
+        self._branch(inside, open_)
+
+    def _is_a_subset_sum(self, open_: IntArray) -> bool:
+        """Whether the total of the open sellers is all that counts: no limits, and one cost per size."""
+        items = self.items
+        unlimited = items.cap >= items.n_items and np.isinf(items.budget)
+        if not unlimited or isinstance(items.utility, ThresholdUtility) or np.any(items.size[open_] <= 0):
+            return False
+        return one_value(items.cost[open_] / items.size[open_])
 
     def _priced(self) -> tuple[Array, float]:
         """Costs with the multipliers of the limits that make the bound at the root least."""
@@ -282,7 +302,8 @@ class _Search:
         """Exchange sellers near indifference for a total close to that of the fill.
 
         Where all cost about the same per size, nothing else counts. All sets of one half of them meet the
-        sets of the other half that come closest.
+        sets of the other half that come closest. Utility less a cost per size is concave in the total, and
+        most at that of the fill: where all cost exactly the same, the best of all sets is among them.
         """
         items = self.items
         chosen = np.zeros(items.n_items, dtype=bool)

@@ -14,6 +14,7 @@ from mechopt.formulations.sharing_market.claims.network_roads import (
     edges_of,
     graphs,
     limits_complements,
+    partners_of,
     ranks_alike,
     relabelled,
     shown,
@@ -394,6 +395,40 @@ def who_does_not_offer_would_lose(case: RankedCase) -> Finding:
                 (agent, sorted(s)) for s in subsets(lower) if s and u[agent][have | s] >= u[agent][have]
             ]
     return Finding(len(wrong), f"sets that do not harm: {wrong}")
+
+
+@LEDGER.claim(
+    "sharing-market/R7-swaps",
+    source="Corollary 3.2.2",
+    statement="If i did not offer to j, and i-j is the first edge that some graph adds to the match, i "
+    "strictly prefers all that only the match gives it to j, and prefers none that only the graph gives it",
+    instances=ranked_cases(3, 4),
+    tolerance=0.0,
+    n_instances=60,
+)
+def who_is_exchanged(case: RankedCase) -> Finding:
+    """Hold every graph against the match, with i's preference read off all sets without the two."""
+    network = case.network()
+    u, n = utilities_of(network), network.n_agents
+    match = edges_of(network.ordered_match(range(n)))
+
+    def prefers(agent: int, one: int, other: int) -> bool:
+        rest = [k for k in range(n) if k not in (agent, one, other)]
+        return all(u[agent][s | {one}] > u[agent][s | {other}] for s in subsets(rest))
+
+    wrong = []
+    for graph in graphs(n):
+        new = [(i, j) for i in range(n) for j in range(i + 1, n) if {i, j} in graph - match]
+        if not new:
+            continue
+        i, j = new[0]
+        matched, has = partners_of(match, i), partners_of(graph, i)
+        when_asking = frozenset(k for k in matched if k < j)
+        if u[i][when_asking | {j}] > u[i][when_asking]:
+            continue  # it was j who did not accept
+        wrong += [(i, j, k) for k in matched - has if not prefers(i, k, j)]
+        wrong += [(i, j, k) for k in has - matched if k != j and not prefers(i, j, k)]
+    return Finding(len(wrong), f"i, j and whom i does not rank so: {wrong[:5]}")
 
 
 @LEDGER.claim(

@@ -164,6 +164,38 @@ def same_solutions_at_the_highest_price(case: MarketCase) -> Finding:
     return Finding(gap, witness, applies)
 
 
+@LEDGER.claim(
+    "sharing-market/E6-indicator",
+    source="(13)",
+    statement="(13) as printed, which charges i for the sets S_n^I of an agent n, has solutions of (9)",
+    instances=markets(*EVERY, worked=(SOLD,)),
+    tolerance=1e-6,
+    expected=Verdict.REFUTED,
+    corrected_by="sharing-market/R13",
+    n_instances=30,
+)
+def printed_indicator(case: MarketCase) -> Finding:
+    """Sets of n are no choice of i, so that i takes all that is worth anything, whatever it costs."""
+    market = case.market()
+    graph, size = best_graph(market), size_of(market)
+    gap, witness = 0.0, ""
+    for buyer in range(market.n_agents):
+        sets = all_sets(market.n_agents, buyer)
+        free = kept(market, buyer, sets, np.zeros_like(market.sharing_cost))
+        at_cost = kept(market, buyer, sets, market.sharing_cost)
+        chosen = np.flatnonzero(free >= free.max() - 1e-12 * size)
+        best = int(chosen[np.argmax(at_cost[chosen])])
+        lost = float(at_cost.max() - at_cost[best]) / size
+        if lost > max(gap, 1e-6):
+            graph_then = graph.copy()
+            graph_then[:, buyer] = sets[best]
+            check = market.is_equilibrium(graph_then.astype(float), market.sharing_cost)
+            confirm(check.kind == "demand" and check.agent == buyer, f"buyer {buyer} would rather have less")
+            gap = lost
+            witness = f"buyer {buyer} takes {np.flatnonzero(sets[best]).tolist()}, {lost * size:.6g} too dear"
+    return Finding(gap, witness)
+
+
 # ------------------------------------------------------------ E16: own data
 
 

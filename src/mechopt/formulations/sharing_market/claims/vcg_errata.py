@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,17 +151,37 @@ def printed_split(payment: Array) -> Array:
     n_instances=60,
 )
 def printed_recursion_balances(case: MarketCase) -> Finding:
-    """Split as printed, with i excluded; confirm that the payments are those found graph by graph."""
+    """Split as printed, with i excluded."""
+    return _balance(case, printed_split)
+
+
+@LEDGER.claim(
+    "sharing-market/E6-sum",
+    source="(25)-(27)",
+    statement="With the sum in (26) as printed, from j = N up to n + 1, money payments of a deficit sum to 0",
+    instances=markets(*EVERY, worked=WORKED),
+    tolerance=1e-6,
+    expected=Verdict.REFUTED,
+    corrected_by="sharing-market/R14-split",
+    n_instances=60,
+)
+def printed_sum_balances(case: MarketCase) -> Finding:
+    """A sum that runs up from N to less than N is empty: all agents below the last cover Delta anew."""
+    return _balance(case, lambda payment: np.maximum(payment, min(float(payment.sum()), 0.0)), deficit=True)
+
+
+def _balance(case: MarketCase, split: Callable[[Array], Array], *, deficit: bool = False) -> Finding:
+    """Sum money payments after a split; confirm that VCG payments are those found graph by graph."""
     outcome = case.market().vcg("exclude")
     whole = WholeGraphs(case.market())
-    payment = whole.payment("exclude", outcome.adjacency)
-    data = printed_split(payment)
-    size = size_of(whole)
+    payment, size = whole.payment("exclude", outcome.adjacency), size_of(whole)
+    data = split(payment)
     for agent in range(case.n_agents):
         _borne_out(float(outcome.payment[agent]), float(payment[agent]), size, f"payment of agent {agent}")
     return Finding(
         abs(float((payment - data).sum())) / size,
         f"VCG payments {row(payment)}, data payments {row(data)}: money sums to {(payment - data).sum():.6g}",
+        not deficit or float(payment.sum()) < -1e-6 * size,
     )
 
 

@@ -8,6 +8,7 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
+from mechopt.formulations.sharing_market.concave import declare_concave, selection
 from mechopt.formulations.sharing_market.network.graphs import IntArray
 from mechopt.formulations.sharing_market.network.preferences import (
     TABLE_CAP,
@@ -86,12 +87,13 @@ def declare_compact(preferences: Preferences, adjacency: IntArray, rule: Rule) -
         ends[row, a, np.arange(first.size)] = size[b]
     total = program.define("total_data", size + ends.sum(axis=0) @ edge)
     count = (ends.sum(axis=0) > 0).astype(float) @ edge
-    utility = _declare_gains(program, preferences, total) - _declare_costs(program, costs, count)
-    gain = program.define("gain", utility - now)
     # Each member's gain in units of what is at stake for it, capped at 1 by the variable.
+    worth = _declare_gains(program, preferences, total, scale)
+    gain = worth - _declare_costs(program, costs / scale[:, np.newaxis], count) - now / scale
+    program.define("gain", cp.multiply(scale, gain))
     program.maximize(cp.sum(better))
     slack = (now - lowest) / scale
-    program.add("nobody_loses", cp.multiply(1 / scale, gain) + cp.multiply(slack, 1 - member) >= better)
+    program.add("nobody_loses", gain + cp.multiply(slack, 1 - member) >= better)
     return program.seal()
 
 
@@ -115,18 +117,14 @@ def _declare_coalition(program: Program, adjacency: IntArray, rule: Rule) -> tup
     return edge, member, better
 
 
-def _declare_gains(program: Program, preferences: SizePreferences, total: Any) -> Any:
-    """Gains of total size, one call for each function that agents share."""
+def _declare_gains(program: Program, preferences: SizePreferences, total: Any, scale: Array) -> Any:
+    """Gains of total size in units of ``scale``, shape (n_agents,)."""
     n_agents = preferences.n_agents
-    order: list[int] = []
-    parts = []
-    for number, (gain, agents) in enumerate(preferences.parts):
-        typical = float(gain(float(preferences.data_size.sum())))
-        name = "gain_of_size" if len(preferences.parts) == 1 else f"gain_of_size_{number}"
-        parts.append(gain.declare(program, name, total[agents], scale=abs(typical) or 1.0))
-        order += agents.tolist()
-    back = np.argsort(np.array(order))
-    return cp.hstack(parts)[back] if len(parts) > 1 else parts[0][np.arange(n_agents)]
+    gains = dict(enumerate(preferences.gains))
+    parts = declare_concave(program, total, gains, np.full(n_agents, float(preferences.data_size.sum())))
+    return sum(
+        selection(part.agents, n_agents).T @ cp.multiply(1 / scale[part.agents], part.value) for part in parts
+    )
 
 
 def _declare_costs(program: Program, costs: Array, count: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechopt.formulations.sharing_market.distortion import Distortion, Inflow, Refusal, check_distortion
-from mechopt.formulations.sharing_market.mixed import Split, declare_split, greedy_split
+from mechopt.formulations.sharing_market.mixed import Split, divide
 from mechopt.formulations.sharing_market.queries.vcg import Pivot, QueryVCG, vcg
 from mechopt.solvers.errors import InvalidInput
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class QueryMixedVCG:
     """Outcome of mixed-VCG.
 
@@ -80,6 +80,13 @@ class QueryMixedVCG:
         payoff: Array = value - market.cost(self.query_count).sum(axis=1) - self.payment
         return payoff
 
+    def __repr__(self) -> str:
+        realised = "realised" if self.realised else f"not realised: {self.refusals[0]}"
+        return (
+            f"Mixed-{self.vcg!r}\n  in data {self.data_payment.min():.6g} to {self.data_payment.max():.6g}, "
+            f"{realised}; truthful if {self.truthful_if}"
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row an agent: payments, payoff, and why its data payment is refused, if it is (money)."""
         import pandas as pd
@@ -103,10 +110,7 @@ def mixed_vcg(market: QueryMarket, pivot: Pivot, split: Split, distortion: Disto
         raise InvalidInput(f"split must be 'greedy' or 'lp', got {split!r}")
     start = vcg(market, pivot)
     inflows = tuple(_inflow(market, start.query_count[:, buyer], buyer) for buyer in range(market.n_agents))
-    if split == "greedy":
-        data_payment = greedy_split(start.payment)
-    else:
-        data_payment = np.array(declare_split(inflows, start.imbalance).solve()["data_payment"])
+    data_payment = divide(split, inflows, start.payment, start.imbalance)
     weight = np.empty((market.n_agents, market.n_agents))
     refusals = []
     for inflow in inflows:

@@ -21,6 +21,7 @@ from mechopt.formulations.sharing_market.queries.reading import (
     sizes,
     utilities,
 )
+from mechopt.formulations.sharing_market.values import described
 from mechopt.solvers.errors import InvalidInput, NotApplicable
 from mechopt.solvers.program import OnFailure, Program
 from mechopt.solvers.solution import Solution
@@ -74,7 +75,7 @@ def advanced_composition(max_queries: int, epsilon: float, delta: float) -> Arra
     return loss
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class QueryMarket:
     r"""A market in which agents buy answers to queries on each other's data.
 
@@ -146,6 +147,9 @@ class QueryMarket:
             object.__setattr__(self, "query_size", answer)
         if self.composition is not None:
             object.__setattr__(self, "composition", composition_levels(self.composition, self.most_queries))
+
+    def __repr__(self) -> str:
+        return f"QueryMarket of {described(self.data_size, self.utility)}, up to {self.most_queries} queries"
 
     @property
     def n_agents(self) -> int:

@@ -281,14 +281,16 @@ def declare_blocking(market: QueryMarket, query_count: IntArray, rule: Rule) -> 
     now = market.allocation_value(query_count)
     program = Program(f"blocking of queries, rule {rule}", objective_scale=float(np.mean(size)))
     count, data = declare_queries(market, program)
-    utility = declare_utility(market, program, data, size)
+    utility = declare_utility(market, program, data).value
     cost = cp.multiply(market.sharing_cost, declare_levels(market, program, count))
     member = program.variable("member", market.n_agents, boolean=True)
     gain = program.variable("gain", market.n_agents, nonneg=True, scale=size)
     # The most that anybody can gain or lose.
     most = size + np.abs(now) + market.cost(market.max_queries).sum(axis=1)
     change = utility - cp.sum(cost, axis=1) - now
-    program.add("gains", gain <= change + SLACK * size + cp.multiply(most, 1 - member))
+    # In units of each agent's money, as rows with concave terms are not scaled by themselves.
+    room = cp.multiply(most / size, 1 - member)
+    program.add("gains", cp.multiply(1 / size, gain) <= cp.multiply(1 / size, change) + SLACK + room)
     program.add("members_only", gain <= cp.multiply(most, member))
     seller, buyer = np.nonzero(market.max_queries > 0)
     if not seller.size:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mechopt.formulations.sharing_market.queries.exact import QueryPurchase, best_queries
 from mechopt.formulations.sharing_market.queries.program import declare
+from mechopt.formulations.sharing_market.vcg import without_rounding
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.program import Program
 
@@ -32,7 +33,7 @@ JOINT = 1e-8
 """Relative tolerance of joint programs, whose answers are recomputed from whole numbers."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class QueryVCG:
     """Outcome of VCG.
 
@@ -59,6 +60,12 @@ class QueryVCG:
     pivot_value: Array
     n_problems: int
 
+    def __repr__(self) -> str:
+        return (
+            f"VCG of queries: {int(self.query_count.sum())} among {self.payment.size} agents, payments "
+            f"{self.payment.min():.6g} to {self.payment.max():.6g}, imbalance {self.imbalance:.6g}"
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row an agent (money)."""
         import pandas as pd
@@ -82,7 +89,8 @@ def vcg(
     payment = pivot_value - (value.sum() - value)
     for array in (count, payment, pivot_value):
         array.setflags(write=False)
-    return QueryVCG(count, payment, float(payment.sum()), value - payment, pivot_value, n_problems)
+    imbalance = without_rounding(float(payment.sum()), value, pivot_value)
+    return QueryVCG(count, payment, imbalance, value - payment, pivot_value, n_problems)
 
 
 def _buyer_by_buyer(market: QueryMarket, pivot: Pivot) -> tuple[NDArray[np.intp], Array, int]:
