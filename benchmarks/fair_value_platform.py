@@ -85,7 +85,7 @@ def measure_bounds(n_users: int, runs: int) -> dict[str, Any]:
     payments = PlatformPayments(worth, n_users, 0.4 * float(worth[1]))
     best = payments.solve().objective
     row: dict[str, Any] = {"n_users": n_users}
-    for method in ("branch and bound", "sum of squares", "coefficients"):
+    for method in ("branch_and_bound", "sum_of_squares", "coefficients"):
         (row[method],) = seconds(runs, lambda method=method: payments.certify(method))
         row[f"{method} gap"] = payments.certify(method).bound - best
     if n_users <= 12:

@@ -662,3 +662,46 @@ def test_utility_is_read_once_each():
     fair.core()
     assert len(calls) == n_calls  # the table is kept
     assert read(utility, 3, None, None, False).name(np.array([1, 0, 1])) == "coalition {0, 2}"
+
+
+# ------------------------------------------------------------------ what is printed and drawn
+
+
+def test_records_fit_a_terminal():
+    many = FairValue(concave(np.ones(2)), group_sizes=[2000, 500], vectorized=True)
+    table = FairValue(np.arange(2.0**10), include_platform=True)
+    records = [many, many.solve(), table, table.solve(), table.solve("monte_carlo", n_permutations=4)]
+    for record in records:
+        lines = repr(record).splitlines()
+        assert len(lines) <= 10
+        assert max(map(len, lines)) <= 100
+    many.table()
+    assert repr(many) == "FairValue(2500 users in 2 groups, payment_share=1, utility: a function, " + (
+        f"{concave.__name__}.<locals>.utility)"
+    )
+    assert "..., " in repr(table.solve())
+    assert "standard error" in repr(records[-1])
+
+
+def test_a_plot_has_a_bar_for_each_value():
+    fair = FairValue([0, 3, 1, 5], include_platform=True)
+    division = fair.solve()
+    (axes,) = division.plot().axes
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights == pytest.approx([*division.user_values, division.platform_value])
+    sampled = fair.solve("monte_carlo", n_permutations=10)
+    (axes,) = sampled.plot().axes
+    low, high = axes.collections[0].get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx(tuple(sampled.confidence_interval[0]))
+    grouped = FairValue(concave([1.0, 2.0]), group_sizes=[30, 20], vectorized=True).solve()
+    (axes,) = grouped.plot().axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx(list(grouped.group_values))
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0\n(30)", "1\n(20)"]
+
+
+def test_a_plot_of_many_falls():
+    weights = np.random.default_rng(0).uniform(0, 1, 80)
+    many = FairValue(concave(weights), n_users=80, vectorized=True).solve("monte_carlo", n_permutations=4)
+    (axes,) = many.plot().axes
+    heights = axes.lines[0].get_ydata()
+    assert heights.tolist() == sorted(many.user_values, reverse=True)

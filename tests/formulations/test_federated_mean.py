@@ -313,3 +313,21 @@ def test_counts_broadcast():
     grid = closed_form.utility_on_counts(kinds, 1.0, 2.0, [np.arange(3.0)[:, None], np.arange(2.0)])
     listed = closed_form.utility_on_counts(kinds, 1.0, 2.0, np.indices((3, 2)).reshape(2, -1).astype(float))
     np.testing.assert_array_equal(grid.ravel(), listed)
+
+
+def test_a_thousand_users_print_on_a_line():
+    many = mo.FederatedMeanEstimation([0, 1, 2, 2] * 250, 10, 1.0, 2.0)
+    assert repr(many) == (
+        "FederatedMeanEstimation(250 private, 250 federated, 500 direct users, 10 to 10 samples, "
+        "between_user_variance=1, within_user_variance=2)"
+    )
+
+
+def test_scip_answers_for_users_who_share_directly():
+    # With a square for each user in the program its linear solver gave up on these numbers
+    levels = [2, 1, 2, 2, 0, 1, 1, 1, 0, 1, 2, 2, 2, 1, 1, 1]
+    samples = [6, 7, 8, 7, 8, 8, 8, 8, 7, 8, 4, 7, 5, 7, 7, 7]
+    estimation = mo.FederatedMeanEstimation(levels, samples, 0.13531608277538634, 0.09842337257076889)
+    solution = estimation.program(0).solve("pyomo:scip", time_limit=20)
+    assert solution.status is mo.Status.OPTIMAL
+    assert solution.objective == pytest.approx(estimation.emse(0), rel=1e-6)

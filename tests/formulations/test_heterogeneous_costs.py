@@ -257,7 +257,7 @@ def test_users_and_costs_may_be_permuted():
 def test_what_costs_of_their_own_do_not_allow():
     with pytest.raises(mo.InvalidInput, match="selection='optimistic'"):
         PlatformPayments([0, 0.7, 1], 2, [0.1, 0.2])
-    with pytest.raises(mo.NotApplicable, match="one privacy_cost; use 'optimistic'"):
+    with pytest.raises(mo.NotApplicable, match="differ use selection 'optimistic'"):
         PlatformPayments([0, 0.7, 1], 2, [0.1, 0.2], "pessimistic").solve()
     with pytest.raises(mo.NotApplicable, match="one privacy_cost for all users"):
         pair(0.7, 1.0, 0.1, 0.2).symmetric_regret(0.5, 0.5)
@@ -265,6 +265,8 @@ def test_what_costs_of_their_own_do_not_allow():
         PlatformPayments([0, 0.7, 1, 1.1], 3, [0.1, 0.2, 0.3], "optimistic").equilibria_program(0.5)
     with pytest.raises(mo.NotApplicable, match="concave, increasing utility"):
         pair(0.4, 1.0, 0.1, 0.2).closed_form()
+    with pytest.raises(mo.NotApplicable, match="there are solve\\(\\), audit"):
+        pair(0.7, 1.0, 0.1, 0.2).certify()
     same = PlatformPayments([0, 0.7, 1], 2, [0.1, 0.1])
     assert same.solve().objective == pytest.approx(0.8)
     with pytest.raises(mo.InvalidInput, match="of 0, 1 and 2 sharers"):

@@ -18,6 +18,7 @@ from mechopt.formulations.fair_value.platform import (
     heterogeneous,
     model,
     program,
+    rational,
     utility,
 )
 from mechopt.formulations.fair_value.platform.families import WORKED, LevelsCase, SharersCase
@@ -115,6 +116,14 @@ def looser(right):
     return lambda game: right(heterogeneous.PairGame(game.utility, 0.9 * game.costs))
 
 
+def enclosed_too_low(right):
+    def wrong(*arguments):
+        found = right(*arguments)
+        return dataclasses.replace(found, low=found.low * 999 / 1000, high=found.high * 999 / 1000)
+
+    return wrong
+
+
 def rising(right):
     return lambda case, n, q: right(case, n, 1 - np.asarray(q))
 
@@ -133,6 +142,7 @@ BREAKS = [
     ("R20-definition", closed_form, "cost_thresholds", scaled(0.97)),
     ("R21", bernstein, "maximise", scaled(0.999)),
     ("R21", certificates, "certificate", scaled(0.999)),
+    ("R21", rational, "platform_optimum", enclosed_too_low),
     ("R22", program, "declare_symmetric", without_cost),
     ("R23", exact.Game, "optimistic", scaled(1.01)),
     ("R23-pessimistic", exact.Game, "pessimistic", always_attained),

@@ -16,6 +16,7 @@ from mechopt.formulations.fair_value.platform import (
     bernstein,
     certificates,
     platform_curve,
+    rational,
 )
 from mechopt.formulations.fair_value.platform.exact import Game
 from mechopt.formulations.fair_value.platform.program import distinct, powers_of
@@ -233,6 +234,26 @@ def test_the_equilibrium_program(payments, expected):
     assert local.objective <= exact.objective + 1e-5
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_the_equilibrium_program_in_other_units(unit):
+    # In products of physical units SCIP took a coefficient of 1e-9 for none, and called 0 optimal
+    worth = oracle.two_levels(3, 0.1, 2.0)
+    same = PlatformPayments(unit * TWO, 2, 0.5 * unit)
+    other = PlatformPayments(lambda a, b: unit * worth(a, b), 3, 0.15 * unit)
+    two = PlatformPayments(unit * TWO, 2, [0.29 * unit, 0.3 * unit], "optimistic")
+    budget = same.program()
+    budget.add("budget", budget["payments"] <= 0.25 * unit)
+    programs = [(payments.program(), payments.solve().objective) for payments in (same, other, two)]
+    for program, expected in (*programs, (budget, budget.solve("exact").objective)):
+        solution = program.solve("pyomo:scip", time_limit=30)
+        assert solution.status is mo.Status.OPTIMAL
+        assert solution.objective == pytest.approx(expected, rel=1e-5)
+        assert solution.bound == pytest.approx(expected, rel=1e-5)
+    by_level = other.per_level_program().solve("pyomo:scip", time_limit=30)
+    assert by_level.objective > 1.001 * programs[1][1]
+    assert other.audit(other.solve("pyomo:scip", time_limit=30)).ok(1e-5)
+
+
 def test_powers_and_their_limit():
     rng = np.random.default_rng(6)
     for n in (0, 1, 5, 9):
@@ -340,6 +361,91 @@ def test_an_audit_sees_what_users_would_rather_do():
     # Each shares with .8 and gains .7 (2/3 - .8/6) - .4 < 0 by it
     assert audit.ic_violation == pytest.approx(0.8 * (0.4 - 0.7 * (2 / 3 - 0.8 / 6)))
     assert audit.worst.choice == 0
+
+
+def test_an_audit_takes_what_solvers_leave_outside_of_the_interval():
+    payments = PlatformPayments(TWO, 2, 0.3)
+    answer = {"payment_share": 0.6 + 1e-9, "share_probability": 1 + 4e-16}
+    assert payments.audit(answer).ok(1e-8)
+    assert payments.audit({"payment_share": -1e-9, "share_probability": 0}).ok(1e-8)
+    for wrong, message in (
+        ({"payment_share": 0.6}, "needs an answer with payment_share"),
+        ({"payment_share": 0.6, "share_probability": 1.001}, r"share_probability\[0\] = 1.001"),
+        ({"payment_share": 1.001, "share_probability": 1}, "payment_share = 1.001"),
+    ):
+        with pytest.raises(mo.InvalidInput, match=message):
+            payments.audit(wrong)
+
+
+# ------------------------------------------------------------------ rational arithmetic
+
+
+def test_isolated_roots_of_known_products():
+    rng = np.random.default_rng(31)
+    for _ in range(20):
+        roots = sorted({Fraction(int(k), 64) for k in rng.integers(-4, 69, rng.integers(1, 7))})
+        poly = (Fraction(1),)
+        for root in roots:
+            for _ in range(int(rng.integers(1, 4))):  # multiple ones, and those at the ends, included
+                poly = rational._times(poly, (-root, Fraction(1)))
+        inside = [root for root in roots if 0 < root < 1]
+        found = rational._isolate(poly)
+        assert len(found) == len(inside)
+        assert all(low <= root <= high for (low, high), root in zip(found, inside, strict=True))
+
+
+def test_the_optimum_of_two_users_is_a_fraction():
+    # (2 - 3c)^2 / 3 between the thresholds; 1 - 2c and 0 beyond, exactly
+    worth = [0, Fraction(2, 3), 1]
+    for cost in (Fraction(1, 4), Fraction(7, 16), Fraction(1, 2), Fraction(5, 8), Fraction(3, 4)):
+        found = rational.platform_optimum(worth, 2, cost)
+        value = 1 - 2 * cost if cost <= Fraction(1, 3) else max(Fraction(2) - 3 * cost, Fraction(0)) ** 2 / 3
+        assert found.low <= value <= found.high
+        assert found.high - found.low < Fraction(1, 10**30)
+        proof = PlatformPayments(worth, 2, cost).certify("rational")
+        assert Fraction(proof.bound) >= value
+        assert proof.bound == pytest.approx(float(value), abs=1e-15)
+
+
+def test_rational_arithmetic_is_the_other_algorithms():
+    rng = np.random.default_rng(32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mo.MechanismWarning)
+        for n in (1, 2, 3, 5, 6):
+            table = rng.uniform(0.1, 1, (n + 1, n + 1))
+            table[0, 0] = 0
+            cost = float(rng.uniform(0.01, 0.1))
+            for utility in (
+                np.append(0.0, np.cumsum(rng.random(n))),  # returns that rise and fall
+                oracle.two_levels(n, 0.2, 2.0),
+                lambda a, b, table=table: float(table[a, b]),  # a relative payoff of both signs
+            ):
+                payments = PlatformPayments(utility, n, cost)
+                solution, proof = payments.solve(), payments.certify("rational")
+                size = payments.values.profile.max()
+                assert proof.bound >= solution.objective - 1e-14 * size
+                assert proof.bound == pytest.approx(solution.objective, abs=1e-9 * size)
+                assert proof.residual <= 1e-15 * size
+                assert PlatformPayments(utility, n, 0).certify("rational").bound == pytest.approx(
+                    PlatformPayments(utility, n, 0).solve().objective, abs=1e-9 * size
+                )
+
+
+def test_mechanisms_print_on_a_line():
+    many = PlatformPayments(np.sqrt(np.arange(10_001.0)), 10_000, 0.01)
+    assert repr(many) == (
+        "PlatformPayments(10000 users, utility 0 if nobody shares to 100 if all do, privacy_cost 0.01, "
+        "selection='symmetric')"
+    )
+    assert "privacy_cost 0.1 to 0.2," in repr(PlatformPayments(TWO, 2, [0.1, 0.2], "optimistic"))
+
+
+def test_a_utility_is_not_changed_from_outside():
+    worth = np.array([0, 0.6, 1.0])
+    payments = PlatformPayments(worth, 2, 0.4)
+    before = payments.certify("rational").bound
+    worth[2] = 5.0
+    assert payments.certify("rational").bound == before
 
 
 # ------------------------------------------------------------------ thresholds
@@ -751,6 +857,8 @@ def test_bad_arguments_of_methods():
         (lambda: payments.correlated_program(0.5, "mean"), r"sense must be 'best' or 'worst'"),
         (lambda: payments.bound_program("guess"), r"method must be 'sum_of_squares' or 'coefficients'"),
         (lambda: payments.certify("coefficients", on_failure="maybe"), r"on_failure must be"),
+        (lambda: payments.certify("newton"), r"'branch_and_bound', 'sum_of_squares', 'coefficients' or"),
+        (lambda: payments.certify("rational", "clarabel"), r"solves no program: leave out"),
     ):
         with pytest.raises(mo.InvalidInput, match=message):
             call()

@@ -315,8 +315,8 @@ def _slack_of_definition(case: LevelsCase, cost: float) -> float:
 @LEDGER.claim(
     "fair-value/R21",
     source="(19)",
-    statement="Branch and bound, sums of squares and Bernstein coefficients prove upper bounds on J; the "
-    "first two are attained",
+    statement="Branch and bound, roots in rational arithmetic, sums of squares and Bernstein coefficients "
+    "prove upper bounds on J; the first three are attained",
     instances=_both,
     tolerance=1e-6,
     n_instances=10,
@@ -328,11 +328,12 @@ def certificates(case: SharersCase | LevelsCase) -> Finding:
     payments = case.payments()
     bounds = {
         "branch_and_bound": payments.certify("branch_and_bound").bound,
+        "rational": payments.certify("rational").bound,
         "sum_of_squares": payments.certify("sum_of_squares", on_failure="return").bound,
         "coefficients": payments.certify("coefficients").bound,
     }
     gaps = {name: (value - bound) / size for name, bound in bounds.items()}
-    for name in ("branch_and_bound", "sum_of_squares"):
+    for name in ("branch_and_bound", "rational", "sum_of_squares"):
         gaps[f"{name} attained"] = abs(bounds[name] - value) / size
     gaps["coefficients within 2e-3"] = float((bounds["coefficients"] - value) / size > 2e-3)
     return worst(gaps, f"J = {value:.10g}, bounds {row(bounds.values())}")

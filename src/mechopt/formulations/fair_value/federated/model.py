@@ -54,7 +54,7 @@ class EstimatorWeights:
     solution: Solution | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FederatedMeanEstimation:
     r"""Estimation of the mean of each user, who shares its data directly, in an average, or not.
 
@@ -125,6 +125,15 @@ class FederatedMeanEstimation:
             object.__setattr__(self, name, value)
         for name in ("between_user_variance", "within_user_variance"):
             object.__setattr__(self, name, checks.positive(getattr(self, name), name))
+
+    def __repr__(self) -> str:
+        private, federated, direct = (int(np.sum(self.levels == level)) for level in (0, 1, 2))
+        return (
+            f"FederatedMeanEstimation({private} private, {federated} federated, {direct} direct users, "
+            f"{self.num_samples.min():g} to {self.num_samples.max():g} samples, "
+            f"between_user_variance={self.between_user_variance:g}, "
+            f"within_user_variance={self.within_user_variance:g})"
+        )
 
     @property
     def n_users(self) -> int:

@@ -33,10 +33,19 @@ def declare(estimation: FederatedMeanEstimation, user: int) -> Program:
     federated, direct = np.flatnonzero(levels == 1), np.flatnonzero(levels == 2)
     total: cp.Expression = cp.Constant(0.0)
     per_user: cp.Expression = cp.Constant(np.zeros(n_users))
+    # The squares of (55) are collected to one or two a variable: SCIP gave up on one for each user.
+    error: cp.Expression = cp.Constant(between if levels[user] == 0 else 0.0)
     if federated.size:
         weight = program.variable("federated_weight")
         total = total + weight
-        per_user = per_user + weight * ((levels == 1) / federated.size)
+        each = weight / federated.size
+        per_user = per_user + each * (levels == 1).astype(float)
+        error = error + float(noise[federated].sum()) * cp.square(each)
+        n_others = federated.size - int(levels[user] == 1)
+        if n_others:
+            error = error + between * n_others * cp.square(each)
+        if levels[user] == 1:
+            error = error + between * cp.square(1 - each)
     if direct.size:
         weights = program.variable("direct_weights", direct.size)
         total = total + cp.sum(weights)
@@ -44,11 +53,14 @@ def declare(estimation: FederatedMeanEstimation, user: int) -> Program:
             (np.ones(direct.size), (direct, np.arange(direct.size))), shape=(n_users, direct.size)
         )
         per_user = per_user + place @ weights
-    per_user = program.define("user_weights", per_user)
-    target = (np.arange(n_users) == user).astype(float)
-    error = cp.sum_squares(cp.multiply(np.sqrt(noise), per_user)) + between * cp.sum_squares(
-        per_user - target
-    )
+        others = np.flatnonzero(direct != user)
+        if others.size:
+            root = np.sqrt(between + noise[direct[others]])
+            error = error + cp.sum_squares(cp.multiply(root, weights[others]))
+        if levels[user] == 2:
+            single = weights[int(np.searchsorted(direct, user))]
+            error = error + noise[user] * cp.square(single) + between * cp.square(1 - single)
+    program.define("user_weights", per_user)
     program.define("emse", error)
     program.minimize(error)
     program.add("total_weight", total == 1)

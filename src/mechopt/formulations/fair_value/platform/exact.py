@@ -267,13 +267,19 @@ class Game:
         utility, cost, n = self.utility, self.cost, self.n_users
         profile, payoff = utility.profile, utility.relative_payoff
         if not utility.monotone:
-            raise NotApplicable("selection 'pessimistic' needs a monotone utility (Assumption 1)")
+            raise NotApplicable(
+                "selection 'pessimistic' needs a monotone utility (Assumption 1); use selection 'symmetric', "
+                "or the monotone cover of the utility"
+            )
         nobody = self._pure(0, 0.0, float(profile[0]), "worst equilibrium")
         if cost == 0:
             # With alpha = 0 all profiles are equilibria; with the least alpha > 0 sharing is dominant where
             # it pays at all.
             if not np.all(payoff > 0):
-                raise NotApplicable("at no cost, selection 'pessimistic' needs a positive relative payoff")
+                raise NotApplicable(
+                    "at no cost, selection 'pessimistic' needs a positive relative payoff, whoever shares; "
+                    "use selection 'symmetric'"
+                )
             q = np.ones(n)
             return Optimum(0.0, q, float(profile[-1]), float(profile[-1]), False, "worst equilibrium")
         if utility.increasing:
@@ -285,11 +291,13 @@ class Game:
             return nobody
         if not utility.decreasing:
             raise NotApplicable(
-                "selection 'pessimistic' needs a relative payoff that is monotone in the number of sharers"
+                "selection 'pessimistic' needs a relative payoff that is monotone in the number of sharers; "
+                "use selection 'symmetric'"
             )
         if n > LARGEST_WORST:
             raise NotApplicable(
-                f"selection 'pessimistic' searches all equilibria up to {LARGEST_WORST} users, got {n}"
+                f"selection 'pessimistic' searches all equilibria up to {LARGEST_WORST} users, got {n}; use "
+                "selection 'symmetric', or correlated_program(share, 'worst') for a bound at a payment share"
             )
         return _Worst(self, tolerance).search(nobody)
 
@@ -371,7 +379,7 @@ class _Worst:
             return value, left, value
         cells = np.linspace(left, right, 65)
         starts, ends = cells[:-1], cells[1:]
-        best, at, bound = -np.inf, left, np.inf
+        best, at, bound, closed = -np.inf, left, np.inf, -np.inf
         for _ in range(40):
             points = np.unique(np.concatenate([starts, ends]))
             worth = self.envelope(interval, points)
@@ -381,9 +389,10 @@ class _Worst:
                 best, at = float(values[top]), float(points[top])
             above = (1 - starts) * worth[np.searchsorted(points, ends)]
             open_ = above > max(best, floor) + tolerance
-            bound = max(best, floor, float(np.max(above)))
+            bound = max(best, floor, closed, float(np.max(above)))
             if not np.any(open_):
                 break
+            closed = max(closed, float(np.max(above[~open_], initial=-np.inf)))
             middle = (starts[open_] + ends[open_]) / 2
             starts, ends = np.concatenate([starts[open_], middle]), np.concatenate([middle, ends[open_]])
         return best, at, bound

@@ -183,12 +183,16 @@ def declare_pair(game: PairGame) -> Program:
     total = program.variable("total_utility", bounds=[0.0, size], scale=size)
     gain = program.variable("gain", 2, nonneg=True, scale=unit)
     loss = program.variable("loss", 2, nonneg=True, scale=unit)
-    program.define("payments", cp.multiply(share, total))
-    program.maximize(cp.multiply(1 - share, total))
+    payments = program.variable("payments", bounds=[0.0, size], scale=size)
+    program.maximize(total - payments)
+    # Products are of factors of order one: SCIP takes a coefficient of 1e-9 for none.
+    program.add("paid", payments / size == cp.multiply(share, total / size))
     bend = both - 2 * one + nobody
-    program.add("utility", total == nobody + (one - nobody) * cp.sum(q) + bend * cp.multiply(q[0], q[1]))
-    incentive = cp.multiply(share, first + (last - first) * q[::-1]) - game.costs
-    program.add("incentive", incentive == gain - loss)
+    # Solvers of complementarity meet rows to an absolute tolerance: rows are of order one.
+    reached = nobody / size + (one - nobody) / size * cp.sum(q) + bend / size * cp.multiply(q[0], q[1])
+    program.add("utility", total / size == reached)
+    incentive = cp.multiply(share, first / unit + (last - first) / unit * q[::-1]) - game.costs / unit
+    program.add("incentive", incentive == (gain - loss) / unit)
     program.add("equilibrium", Complementarity(gain / unit, 1 - q), Complementarity(loss / unit, q))
     return program.seal(exact=ExactPair(game))
 
@@ -209,10 +213,12 @@ class ExactPair:
         q = found.share_probability
         gains = np.array([self.game.gain(found.payment_share, user, float(q[1 - user])) for user in (0, 1)])
         gains[(q > 0) & (q < 1)] = 0.0
+        total = self.game.total((float(q[0]), float(q[1])))
         values = {
             "payment_share": found.payment_share,
             "share_probability": q,
-            "total_utility": self.game.total((float(q[0]), float(q[1]))),
+            "total_utility": total,
+            "payments": found.payment_share * total,
             "gain": np.maximum(gains, 0.0),
             "loss": np.maximum(-gains, 0.0),
         }

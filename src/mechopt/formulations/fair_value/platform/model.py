@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations import checks
-from mechopt.formulations.fair_value.platform import certificates, heterogeneous, profiles
+from mechopt.formulations.fair_value.platform import certificates, heterogeneous, profiles, rational
 from mechopt.formulations.fair_value.platform import closed_form as oracle
 from mechopt.formulations.fair_value.platform import program as programs
 from mechopt.formulations.fair_value.platform.closed_form import Regime, Thresholds, TwoUsers
@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 Selection = Literal["symmetric", "optimistic", "pessimistic"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PlatformPayments:
     r"""A platform that pays users a share alpha of what their data are worth, split by the fair value.
 
@@ -103,6 +103,20 @@ class PlatformPayments:
                 "several counts, by selection='optimistic'"
             )
         object.__setattr__(self, "_values", exchangeable(self.utility, self.n_users))
+        if not callable(self.utility):
+            # As given, fractions included, and out of the reach of whoever owns the array.
+            given = np.asarray(self.utility, dtype=object).tolist()
+            object.__setattr__(self, "utility", tuple(given))
+
+    def __repr__(self) -> str:
+        low, high = float(self.costs.min()), float(self.costs.max())
+        cost = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        profile = self.values.profile
+        worth = f"{profile[0]:g} if nobody shares to {profile[-1]:g} if all do"
+        return (
+            f"PlatformPayments({self.n_users} users, utility {worth}, privacy_cost {cost}, "
+            f"selection={self.selection!r})"
+        )
 
     @property
     def values(self) -> ExchangeableUtility:
@@ -124,7 +138,10 @@ class PlatformPayments:
     @cached_property
     def _game(self) -> Game:
         if self.cost is None:
-            raise NotApplicable("this needs one privacy_cost for all users")
+            raise NotApplicable(
+                "this is about symmetric equilibria, which need one privacy_cost for all users; for costs "
+                "that differ there are solve(), audit() and, for two users, program() and equilibria()"
+            )
         return Game(self.values, self.cost)
 
     @cached_property
@@ -289,7 +306,8 @@ class PlatformPayments:
         if self.cost is None:
             if self.selection == "pessimistic":
                 raise NotApplicable(
-                    "selection 'pessimistic' is for users of one privacy_cost; use 'optimistic'"
+                    "selection 'pessimistic' is for users of one privacy_cost; with costs that differ use "
+                    "selection 'optimistic'"
                 )
             if self.n_users == 2:
                 return self._pair.optimum()
@@ -379,8 +397,15 @@ class PlatformPayments:
         Audit
             Level 1 of a deviation is sharing, 0 the private level; utilities are relative to the largest U.
         """
-        profile = self._profile(solution["share_probability"])
-        return profiles.audit(self.values, self.costs, float(solution["payment_share"]), profile)
+        try:
+            share, given = float(solution["payment_share"]), np.asarray(solution["share_probability"], float)
+        except (KeyError, TypeError, ValueError):
+            raise InvalidInput(
+                "an audit needs an answer with payment_share, one number, and share_probability"
+            ) from None
+        profile = self._profile(_within_rounding(given))
+        share = _probability(float(_within_rounding(np.asarray(share))), "payment_share")
+        return profiles.audit(self.values, self.costs, share, profile)
 
     def thresholds(self) -> Thresholds:
         r"""Costs at which the platform's behaviour changes: Theorem 3, corrected.
@@ -580,7 +605,7 @@ class PlatformPayments:
 
     def certify(
         self,
-        method: Literal["branch_and_bound", "sum_of_squares", "coefficients"] = "sum_of_squares",
+        method: Literal["branch_and_bound", "sum_of_squares", "coefficients", "rational"] = "sum_of_squares",
         backend: str | None = None,
         **options: Any,
     ) -> certificates.Certificate:
@@ -588,8 +613,9 @@ class PlatformPayments:
 
         Parameters
         ----------
-        method : {"branch_and_bound", "sum_of_squares", "coefficients"}
-            By halving intervals, or by a program (see `bound_program`) whose answer is made a proof.
+        method : {"branch_and_bound", "sum_of_squares", "coefficients", "rational"}
+            By halving intervals; by a program (see `bound_program`) whose answer is made a proof; or without
+            any rounding, by isolating the stationary points in fractions (up to 24 users).
         backend : str, optional
             For the programs; default ``"clarabel"`` for the semidefinite one.
         **options
@@ -610,6 +636,22 @@ class PlatformPayments:
         >>> round(proof.bound, 6), round(proof.share_probability, 4)
         (0.083333, 0.5)
         """
+        if method not in ("branch_and_bound", "sum_of_squares", "coefficients", "rational"):
+            raise InvalidInput(
+                "method must be 'branch_and_bound', 'sum_of_squares', 'coefficients' or 'rational', got "
+                f"{method!r}"
+            )
+        if method in ("branch_and_bound", "rational") and (backend is not None or options):
+            raise InvalidInput(f"method {method!r} solves no program: leave out backend and options")
+        if method == "rational":
+            exactly: Any = self.utility
+            sure = rational.platform_optimum(exactly, self.n_users, self._game.cost)
+            above = float(sure.high)
+            above = above if above >= sure.high else float(np.nextafter(above, np.inf))
+            middle = float(sum(sure.at) / 2)
+            return certificates.Certificate(
+                above, float(sure.high - sure.low), middle, method, Status.OPTIMAL
+            )
         if method == "branch_and_bound":
             found = self._game.by_branch_and_bound()
             q = float(found.share_probability[0])
@@ -645,6 +687,12 @@ def _costs(value: ArrayLike, n_users: int) -> float | Array:
         index = int(np.argmax(array < 0))
         raise InvalidInput(f"privacy_cost[{index}] = {array[index]:g} must be >= 0")
     return array
+
+
+def _within_rounding(probability: Array) -> Array:
+    """Probabilities that a solver left outside of [0, 1] by its tolerance, put back."""
+    inside = np.clip(probability, 0.0, 1.0)
+    return np.where(np.abs(probability - inside) <= 1e-6, inside, probability)
 
 
 def _probability(value: Any, name: str) -> float:

@@ -39,18 +39,22 @@ def declare_symmetric(utility: ExchangeableUtility, cost: float) -> Program:
     powers = _declare_powers(program, utility.n_users)
     q = program["share_probability"]
     total = _declare_total(program, utility, powers)
-    payoff = program.define("relative_payoff", _polynomial(utility.relative_payoff, powers))
+    program.define("relative_payoff", _polynomial(utility.relative_payoff, powers))
     # A variable of known range for one factor of the product keeps branch and bound narrow.
     low, high = float(utility.relative_payoff.min()), float(utility.relative_payoff.max())
     unit = max(abs(low), abs(high))
     factor = program.variable("payoff_factor", bounds=[min(low, 0.0), high], scale=unit)
     gain = program.variable("gain", nonneg=True, scale=unit)
     loss = program.variable("loss", nonneg=True, scale=unit)
-    program.define("payments", cp.multiply(share, total))
+    payments = program.variable("payments", bounds=[0.0, size], scale=size)
     program.define("expected_sharers", utility.n_users * q)
-    program.maximize(cp.multiply(1 - share, total))
-    program.add("payoff", factor == payoff)
-    program.add("incentive", cp.multiply(share, factor) - cost == gain - loss)
+    program.maximize(total - payments)
+    # Products are of factors of order one: SCIP takes a coefficient of 1e-9 for none.
+    program.add("paid", payments / size == cp.multiply(share, total / size))
+    # Solvers of complementarity meet rows to an absolute tolerance: rows are of order one.
+    program.add("payoff", factor / unit == _polynomial(utility.relative_payoff / unit, powers))
+    incentive = cp.multiply(share, factor / unit) - cost / unit
+    program.add("incentive", incentive == (gain - loss) / unit)
     program.add("equilibrium", Complementarity(gain / unit, 1 - q), Complementarity(loss / unit, q))
     return program.seal(exact=ExactSymmetric(Game(utility, cost)))
 
@@ -69,12 +73,15 @@ def declare_per_level(utility: ExchangeableUtility, cost: float) -> Program:
     gain = program.variable("gain", nonneg=True, scale=unit)
     loss = program.variable("loss", nonneg=True, scale=unit)
     paid = program.variable("payment_per_level", 2, scale=unit)
-    program.define("payments", n * (paid[0] + cp.multiply(q, paid[1] - paid[0])))
+    # Products are of factors of order one: SCIP takes a coefficient of 1e-9 for none.
+    program.define("payments", n * unit * (paid[0] / unit + cp.multiply(q, (paid[1] - paid[0]) / unit)))
     program.maximize(total - program["payments"])
-    polynomials = [_polynomial(part, powers) for part in (utility.private_value, utility.sharing_value)]
-    program.add("fair_value", values == cp.hstack(polynomials))
-    program.add("paid", paid == cp.multiply(shares, values))
-    program.add("incentive", paid[1] - paid[0] - cost == gain - loss)
+    parts = (utility.private_value, utility.sharing_value)
+    program.add(
+        "fair_value", values / unit == cp.hstack([_polynomial(part / unit, powers) for part in parts])
+    )
+    program.add("paid", paid / unit == cp.multiply(shares, values / unit))
+    program.add("incentive", (paid[1] - paid[0]) / unit - cost / unit == (gain - loss) / unit)
     program.add("equilibrium", Complementarity(gain / unit, 1 - q), Complementarity(loss / unit, q))
     return program.seal()
 
@@ -101,7 +108,7 @@ def _declare_powers(program: Program, n: int) -> cp.Expression:
 def _declare_total(program: Program, utility: ExchangeableUtility, powers: cp.Expression) -> cp.Expression:
     size = float(utility.profile.max())
     total = program.variable("total_utility", bounds=[0.0, size], scale=size)
-    program.add("utility", total == _polynomial(utility.profile, powers))
+    program.add("utility", total / size == _polynomial(utility.profile / size, powers))
     return total
 
 
@@ -172,6 +179,7 @@ class ExactSymmetric:
             "payment_share": found.payment_share,
             "powers": q ** np.arange(1, n + 1),
             "total_utility": float(law @ utility.profile),
+            "payments": found.payment_share * float(law @ utility.profile),
             "payoff_factor": payoff,
             "gain": max(surplus, 0.0),
             "loss": max(-surplus, 0.0),

@@ -22,6 +22,7 @@ from mechopt.solvers.program import Program
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 Method = Literal["auto", "subsets", "groups", "owen", "monte_carlo"]
@@ -36,7 +37,15 @@ _CELLS = 5e8
 _LIMIT = 4e9
 
 
-@dataclass(frozen=True, eq=False)
+def _listed(values: Array) -> str:
+    """Numbers on a line of a terminal, the middle of many left out."""
+    shown = [f"{value:.6g}" for value in (values if values.size <= 6 else (*values[:3], *values[-2:]))]
+    if values.size > 6:
+        shown.insert(3, "...")
+    return ", ".join(shown)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class FairDivision:
     """What each user and the platform get.
 
@@ -86,6 +95,36 @@ class FairDivision:
             return None
         reach = float(ndtri(0.5 + self.confidence / 2)) * self.standard_error
         return np.stack([self.user_values - reach, self.user_values + reach], axis=1)
+
+    def __repr__(self) -> str:
+        grouped = any(size > 1 for size in self.group_sizes)
+        who = f"{self.user_values.size} users"
+        if grouped:
+            who += f" in {len(self.group_sizes)} groups"
+        lines = [
+            f"Fair division of {self.total_utility:.6g} among {who}, by {self.method}",
+            f"  reason     {self.reason}",
+            f"  {'each user ' if grouped else 'users     '} {_listed(self.group_values)}",
+            f"  platform   {self.platform_value:.6g}",
+        ]
+        if self.standard_error is not None:
+            worst = float(np.max(self.standard_error, initial=0.0))
+            lines.append(f"  error      up to {worst:.2g} (standard error of a user's value)")
+        lines.append(f"  residual   {self.efficiency_residual:.1e} of what there is to divide")
+        lines.append(f"  time       {1e3 * self.seconds:.3g} ms, {self.n_evaluations} evaluations")
+        return "\n".join(lines)
+
+    def plot(self) -> Figure:
+        """Draw the values: a bar for each user, or for one user of each group; intervals for Monte Carlo.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Of more than 60 users or groups the values are drawn in falling order instead.
+        """
+        from mechopt.formulations.fair_value.shapley.plots import plot_division
+
+        return plot_division(self)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table, a row a user and a last one for the platform.
@@ -141,7 +180,7 @@ class CorePoint:
     cost_of_stability: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FairValue:
     r"""The fair division of a platform's utility, among users alone or with the platform.
 
@@ -237,6 +276,14 @@ class FairValue:
                 f"utility of nobody is {nobody:g}, and must be 0 to be divided among the users alone: "
                 "subtract it from all values, or use include_platform=True"
             )
+
+    def __repr__(self) -> str:
+        game = self._counts
+        who = f"{game.n_users} users" + ("" if game.distinct else f" in {game.n_groups} groups")
+        named = getattr(self.utility, "__qualname__", type(self.utility).__name__)
+        form = f"a function, {named}" if callable(self.utility) else "a table"
+        paid = "with the platform" if self.include_platform else f"payment_share={self.payment_share:g}"
+        return f"FairValue({who}, {paid}, utility: {form})"
 
     @cached_property
     def _counts(self) -> CountUtility:
