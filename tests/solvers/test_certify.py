@@ -34,7 +34,7 @@ class Liar(Backend):
         return self.recipe(program)
 
 
-class Panic(BaseException):
+class PanicException(BaseException):
     """What a Rust binding throws is no Exception."""
 
 
@@ -365,7 +365,7 @@ def test_only_the_integer_entries_are_rounded(registered: Register) -> None:
 # ------------------------------------------------------------------------------------------------ failures
 
 
-@pytest.mark.parametrize("thrown", [ZeroDivisionError("1/0"), Panic("unwrap on None")])
+@pytest.mark.parametrize("thrown", [ZeroDivisionError("1/0"), PanicException("unwrap on None")])
 def test_whatever_a_binding_throws_is_chained(registered: Register, thrown: BaseException) -> None:
     def explode(_: mo.Program) -> Answer:
         raise thrown
@@ -378,12 +378,17 @@ def test_whatever_a_binding_throws_is_chained(registered: Register, thrown: Base
     assert market().solve("liar", on_failure="return").status is Status.FAILED
 
 
-def test_the_user_can_still_interrupt(registered: Register) -> None:
+class OutOfPatience(BaseException):
+    """What a test runner's time limit throws is no Exception either."""
+
+
+@pytest.mark.parametrize("thrown", [KeyboardInterrupt, OutOfPatience])
+def test_the_caller_can_still_interrupt(registered: Register, thrown: type[BaseException]) -> None:
     def interrupt(_: mo.Program) -> Answer:
-        raise KeyboardInterrupt
+        raise thrown
 
     registered(Liar(interrupt))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(thrown):
         market().solve("liar", on_failure="return")
 
 

@@ -644,9 +644,12 @@ class Program:
             # CVXPY derives bounds of expressions as it compiles, with 0 * inf and 0 ** -1 among them.
             with np.errstate(all="ignore"):
                 return backend.solve(self, settings), None
-        except (MechanismError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        except MechanismError:
             raise
         except BaseException as error:
+            # What is no `Exception` is meant for the caller (Ctrl-C, a test's time limit); but for panics.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             return Answer(Status.FAILED, f"{type(error).__name__}: {error}"), error
 
     @contextmanager
