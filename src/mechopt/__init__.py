@@ -7,9 +7,12 @@ from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
 from mechopt.formulations.attitudes import CARA, Attitude, ChiSquared, CVaR, KullbackLeibler, Wasserstein
 from mechopt.formulations.data_externality import (
     DataExternality,
+    Duopoly,
     ExchangeableGroups,
+    Monopoly,
     PresetPrices,
     ShutdownAdvice,
+    leak_covers,
     should_shut,
 )
 from mechopt.formulations.fair_value import (
@@ -95,6 +98,7 @@ from mechopt.solvers import (
     unregister,
 )
 from mechopt.studies import calibrate
+from mechopt.studies.sweep import SweepInterrupted, sweep
 from mechopt.verification import (
     Audit,
     Claim,
@@ -144,6 +148,7 @@ __all__ = [
     "CostScreening",
     "DataExternality",
     "Deviation",
+    "Duopoly",
     "EvaluatedGain",
     "ExactAnswer",
     "ExchangeableGroups",
@@ -167,6 +172,7 @@ __all__ = [
     "MechanismWarning",
     "MissingCapability",
     "MixedVCG",
+    "Monopoly",
     "NotApplicable",
     "Nucleolus",
     "Outcome",
@@ -196,6 +202,7 @@ __all__ = [
     "SqrtAccuracy",
     "SqrtUtility",
     "Status",
+    "SweepInterrupted",
     "TableUtility",
     "TabulatedAccuracy",
     "ThresholdUtility",
@@ -212,6 +219,7 @@ __all__ = [
     "claim",
     "compare",
     "declare_payments",
+    "leak_covers",
     "register",
     "run_claim",
     "run_claim_on",
@@ -219,6 +227,7 @@ __all__ = [
     "search_misreports",
     "should_shut",
     "solve",
+    "sweep",
     "unregister",
     "utility_of_counts",
 ]

@@ -265,6 +265,24 @@ def test_limits_on_who_shares(method, kind, monkeypatch):
             assert as_sets(found.ties) == {s for s, profit in allowed.items() if profit >= best - tie}
 
 
+@pytest.mark.parametrize("method", ["enumeration", "branch_and_bound"])
+@pytest.mark.parametrize("kind", EVERY)
+def test_taxes_by_the_definition(method, kind, monkeypatch):
+    """All sets of most profit after taxes, whoever is taxed; untaxed users of low value share for sure."""
+    monkeypatch.setattr(branch_and_bound, "SMALL", 1)
+    rng = np.random.default_rng(23)
+    for _ in range(3):
+        model = random_case(rng, kind, 5).model()
+        tax = rng.choice([0.0, 0.02, 0.2], 5)
+        plain, everybody = definition(model), frozenset(range(5))
+        after = {s: plain.profit(everybody, s) - tax[list(s)].sum() for s in plain.subsets(everybody)}
+        best = max(after.values())
+        found = platform_optimum(model.covariance, model.value_of_privacy, tax=tax, method=method)
+        assert found.profit == pytest.approx(best, abs=1e-10)
+        tied = {s for s, profit in after.items() if profit >= best - 1e-10}
+        assert {as_set(row) for row in found.ties} == tied
+
+
 def test_limits_that_exclude_everything():
     rows = (np.array([[-1.0, -1.0, -1.0]]), np.array([-2.0]))
     for method in ("enumeration", "branch_and_bound"):
@@ -318,10 +336,13 @@ def test_limits_of_the_search_leave_a_bound():
 def test_bounds_hold_for_every_set(kind):
     """At the root and inside the tree, and users are fixed only where the other choice is worse."""
     rng = np.random.default_rng(9)
-    for _ in range(5):
+    for trial in range(5):
         model = random_case(rng, kind, 6, least_value=0.5).model()
         everybody = np.ones(6, dtype=bool)
-        problem = optimum._pose(model.covariance, model.value_of_privacy, everybody, 0.0, 5, None, None, None)
+        tax = None if trial < 3 else 0.1 * rng.uniform(0, 1, 6) * (rng.random(6) < 0.5)
+        problem = optimum._pose(
+            model.covariance, model.value_of_privacy, everybody, 0.0, tax, 5, None, None, None
+        )
         inside = rng.random((4, 6)) < 0.2
         allowed = inside | (rng.random((4, 6)) < 0.8)
         sets = enumeration.subsets(6)
@@ -346,7 +367,7 @@ def test_bounds_hold_for_every_set(kind):
 def test_bounds_are_met_where_everything_is_decided():
     model = random_case(np.random.default_rng(10), "dense", 6).model()
     problem = optimum._pose(
-        model.covariance, model.value_of_privacy, np.ones(6, dtype=bool), 0.0, None, None, None, None
+        model.covariance, model.value_of_privacy, np.ones(6, dtype=bool), 0.0, None, None, None, None, None
     )
     sets = enumeration.subsets(6)
     bounds = bound_nodes(problem, Node(sets, sets, sets.astype(float)), -np.inf, 1)
@@ -356,7 +377,7 @@ def test_bounds_are_met_where_everything_is_decided():
 def test_climbing_offers_real_profits():
     model = random_case(np.random.default_rng(11), "dense", 9, least_value=1.0).model()
     problem = optimum._pose(
-        model.covariance, model.value_of_privacy, np.ones(9, dtype=bool), 0.0, 4, None, None, None
+        model.covariance, model.value_of_privacy, np.ones(9, dtype=bool), 0.0, None, 4, None, None, None
     )
     found = Incumbents(problem)
     branch_and_bound.climb(problem, found)

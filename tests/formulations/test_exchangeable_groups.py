@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mechopt as mo
-from mechopt.formulations.data_externality import counting, duopoly, examples
+from mechopt.formulations.data_externality import counting, duopoly, examples, policy, users
 from mechopt.formulations.data_externality.groups import ExchangeableGroups
 
 
@@ -91,7 +91,7 @@ def test_purchases(pair):
             np.testing.assert_array_equal(
                 np.add.reduceat(outcome.sharing.astype(int), starts), bought.sharing
             )
-            assert np.nansum(bought.sharing * np.nan_to_num(bought.price)) == pytest.approx(
+            assert np.nansum(bought.sharing * np.nan_to_num(bought.prices)) == pytest.approx(
                 outcome.price.sum(), abs=1e-10
             )
             weight = np.where(who(groups, joined), 1.0, groups.spillover) * (1 - full.value_of_privacy)
@@ -257,7 +257,7 @@ def test_one_group_of_one():
     groups = ExchangeableGroups([1], within=-7.0, across=0.0, variances=2.0, value_of_privacy=[0.5])
     bought = groups.monopoly()
     assert bought.leaked.sharers[0] == pytest.approx(4 / 3)
-    assert bought.price[0] == pytest.approx(0.5 * 4 / 3)
+    assert bought.prices[0] == pytest.approx(0.5 * 4 / 3)
     assert groups.duopoly().mixed_data_surplus == pytest.approx(0.5 * 4 / 3)
 
 
@@ -331,3 +331,114 @@ def test_bad_counts_and_sizes():
     for ask in (large.monopoly, large.first_best, lambda: large.duopoly().mixed_data_surplus):
         with pytest.raises(mo.InvalidInput, match="merge groups of high-value users"):
             ask()
+
+
+# ------------------------------------------------------------ users at given prices, and policy
+
+
+def test_payoffs(pair):
+    groups, full = pair
+    bought = groups.monopoly()
+    chosen, everybody = who(groups, bought.sharing), np.ones(full.n_users, dtype=bool)
+    expected = users.payoffs(full, everybody, chosen, np.repeat(np.nan_to_num(bought.prices), groups.sizes))
+    group = np.repeat(np.arange(groups.n_groups), groups.sizes)
+    got = np.where(chosen, bought.payoffs.sharers[group], bought.payoffs.others[group])
+    np.testing.assert_allclose(got, expected, atol=1e-10)
+    assert np.array_equal(np.isnan(bought.payoffs.sharers), bought.sharing == 0)
+    assert np.array_equal(np.isnan(bought.payoffs.others), bought.sharing == groups.sizes)
+
+
+def test_users_at_given_prices(pair):
+    groups, full = pair
+    rng = np.random.default_rng(full.n_users)
+    # From prices that nobody would take to prices that all would.
+    for share in (0.0, 0.4, 0.8, 1.2):
+        prices = share * rng.uniform(0.7, 1.0, groups.n_groups) * groups.value_of_privacy * groups.variances
+        found = groups.user_equilibria(prices)
+        by_user = full.user_equilibria(np.repeat(prices, groups.sizes))
+        np.testing.assert_array_equal(who(groups, found.least), by_user.least)
+        np.testing.assert_array_equal(who(groups, found.greatest), by_user.greatest)
+        group = np.repeat(np.arange(groups.n_groups), groups.sizes)
+        by_counts = {
+            tuple(np.bincount(group[row], minlength=groups.n_groups).tolist()) for row in by_user.all()
+        }
+        assert {tuple(row) for row in found.all().tolist()} == by_counts
+        for counts in counting.grid_of(groups.sizes):
+            assert found.is_equilibrium(counts) == (tuple(counts.tolist()) in by_counts)
+
+
+def test_users_who_joined_alone_may_share():
+    groups = ExchangeableGroups([4, 3], 0.4, 0.3, 1.0, [0.8, 1.3])
+    found = groups.user_equilibria([5.0, 5.0], joined=[2, 0])
+    assert found.least.tolist() == found.greatest.tolist() == [2, 0]
+    assert "to [2, 0] of [2, 0] share" in repr(found)
+    with pytest.raises(mo.InvalidInput, match="prices has 3 entries for 2 groups"):
+        groups.user_equilibria([1.0, 1.0, 1.0])
+    with pytest.raises(mo.InvalidInput, match=r"sharing\[1\] = 1 must be a whole number from 0 to 0"):
+        found.is_equilibrium([0, 1])
+
+
+def test_indifferent_users_are_in_the_greatest_equilibrium():
+    """Users who do not mind at a price of nothing: sharing or not are both equilibria."""
+    groups = ExchangeableGroups([2], 0.3, 0.0, 1.0, [0.0])
+    found, by_user = groups.user_equilibria([0.0]), groups.full().user_equilibria([0.0, 0.0])
+    assert found.least.tolist() == [0]
+    assert found.greatest.tolist() == [2]
+    assert by_user.least.tolist() == [False, False]
+    assert by_user.greatest.tolist() == [True, True]
+
+
+def test_mediator_says_what_leaks(pair):
+    groups, full = pair
+    for hidden in (None, {0}):
+        found = groups.mediator(hidden)
+        barred = None if hidden is None else np.repeat(np.arange(groups.n_groups) == 0, groups.sizes)
+        if barred is not None and barred.all():
+            assert found.objective == 0
+            continue
+        expected = full.mediator(barred)
+        assert found.objective == pytest.approx(expected.objective, abs=1e-9)
+        # Passed on are directions of positive surplus, whatever they are: the answer is the only one.
+        np.testing.assert_allclose(
+            np.repeat(found.leaked_information, groups.sizes), expected["leaked_information"], atol=1e-8
+        )
+        np.testing.assert_allclose(found.compensation, groups.value_of_privacy * found.leaked_information)
+    assert "data surplus" in repr(found)
+    with pytest.raises(mo.InvalidInput, match="no_leak: there is no group 7"):
+        groups.mediator({7})
+
+
+def test_taxes(pair):
+    groups, full = pair
+    found = groups.pigovian_tax()
+    counts = np.round(found["sharing"]).astype(int)
+    best = max(groups.data_surplus(row) for row in counting.grid_of(groups.sizes))
+    assert groups.data_surplus(counts) == pytest.approx(best, abs=1e-9)
+    assert found.objective == pytest.approx(groups.sizes @ found["tax"], abs=1e-9)
+    # At these taxes the platform prefers no other set.
+    rate = np.repeat(found["tax"], groups.sizes)
+    left = policy.taxed_purchase(full, np.maximum(rate, 0.0)).profit
+    wanted = float(policy.surplus.profits(full, who(groups, counts)[None])[0]) - rate @ who(groups, counts)
+    assert left <= wanted + 1e-8 * full.total_information
+    if np.all((counts == 0) | (counts == groups.sizes)):
+        least = full.pigovian_tax(who(groups, counts))
+        assert found.objective == pytest.approx(least.objective, abs=1e-8 * full.total_information)
+
+
+def test_taxes_reach_a_target_or_say_that_they_cannot():
+    groups = ExchangeableGroups([3, 2], 0.5, 0.3, 1.0, [0.5, 1.2])
+    assert groups.monopoly().sharing.tolist() == [3, 2]
+    found = groups.pigovian_tax([3, 0])
+    assert found["tax"][1] > 0.01
+    assert found["tax"][0] == pytest.approx(0, abs=1e-9)
+    with pytest.raises(mo.Infeasible):
+        # The second user is much cheaper than the first: a platform that wants one wants both.
+        ExchangeableGroups([2], 0.8, 0.0, 1.0, [1.5]).pigovian_tax([1])
+    with pytest.raises(mo.InvalidInput, match="a row for each of 1030301 numbers"):
+        ExchangeableGroups([100] * 3, 0.01, 0.01, 1.0, [1.1, 1.2, 1.3]).pigovian_tax()
+
+
+def test_what_counts_do_not_settle_names_the_full_market():
+    game = ExchangeableGroups([3, 2], 0.5, 0.3, 1.0, [0.5, 1.2]).duopoly()
+    with pytest.raises(mo.NotApplicable, match=r"full\(\)"):
+        game.best_deviation([1, 1])

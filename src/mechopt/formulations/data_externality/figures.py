@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations.data_externality import examples
 from mechopt.formulations.data_externality.model import DataExternality
+from mechopt.formulations.data_externality.monopoly import Monopoly
 from mechopt.formulations.data_externality.policy import Market, should_shut
 from mechopt.formulations.figures import COLOURS, GREY, LINE, PAGE, SMALL, TEXT, label, legend, new_figure
 from mechopt.solvers.errors import InvalidInput
@@ -267,7 +268,7 @@ FIGURES = {"figure_2": figure_2, "figure_3": figure_3}
 
 def plot_network(
     x: DataExternality,
-    solution: Solution | Mapping[str, Any],
+    solution: Solution | Monopoly | Mapping[str, Any],
     *,
     names: Sequence[str] | None = None,
     positions: ArrayLike | None = None,
@@ -282,9 +283,10 @@ def plot_network(
     ----------
     x : DataExternality
         Of at most 40 users.
-    solution : Solution or mapping
-        Of `DataExternality.solve`, `pigovian_tax` or `mediator`: ``sharing``, ``prices`` or ``compensation``,
-        ``leaked_information``; each is left out if it is absent, what leaks is computed from who shares.
+    solution : Solution, Monopoly, or mapping
+        Of `DataExternality.solve`, `monopoly`, `pigovian_tax` or `mediator`: ``sharing``, ``prices`` or
+        ``compensation``, ``leaked_information``; each is left out if it is absent, and what leaks is computed
+        from who shares.
     names : sequence of str, optional
         By default the users' numbers.
     positions : array, shape (n_users, 2), optional
@@ -368,9 +370,11 @@ def plot_network(
 
 
 def _read(
-    x: DataExternality, solution: Solution | Mapping[str, Any]
+    x: DataExternality, solution: Solution | Monopoly | Mapping[str, Any]
 ) -> tuple[NDArray[np.bool_], Array, Array | None]:
     """Who shares, what leaks, and what each is paid if the solution tells."""
+    if isinstance(solution, Monopoly):
+        solution = vars(solution)
     if "sharing" not in solution and "leaked_information" not in solution:
         raise InvalidInput(
             "solution has neither 'sharing' nor 'leaked_information'; pass the answer of solve() or of "

@@ -30,6 +30,21 @@ class GroupLeaks(NamedTuple):
     others: Array
 
 
+class GroupPayoffs(NamedTuple):
+    """What users of each group get (money), shape (n_groups,); NaN where a group has no such users.
+
+    Attributes
+    ----------
+    sharers : array
+        Each of those who joined and share.
+    others : array
+        Each of those who joined and do not.
+    """
+
+    sharers: Array
+    others: Array
+
+
 @dataclass(frozen=True, eq=False)
 class GroupPurchase:
     """What one platform buys from users in groups.
@@ -38,9 +53,10 @@ class GroupPurchase:
     ----------
     joined, sharing : array of int, shape (n_groups,)
         How many joined, and how many of these share.
-    price : array, shape (n_groups,)
+    prices : array, shape (n_groups,)
         What each of those who share gets (money); NaN where none does.
     leaked : GroupLeaks
+    payoffs : GroupPayoffs
     profit : float
         (money)
     data_surplus, social_surplus : float
@@ -51,8 +67,9 @@ class GroupPurchase:
 
     joined: IntArray
     sharing: IntArray
-    price: Array
+    prices: Array
     leaked: GroupLeaks
+    payoffs: GroupPayoffs
     profit: float
     data_surplus: float
     social_surplus: float
@@ -65,7 +82,7 @@ class GroupPurchase:
         columns = {
             "joined": self.joined,
             "sharing": self.sharing,
-            "price": self.price,
+            "price": self.prices,
             "leaked_of_sharers": self.leaked.sharers,
             "leaked_of_others": self.leaked.others,
         }

@@ -12,10 +12,11 @@ may be correlated negatively, as long as the covariance of all users is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,22 +30,36 @@ from mechopt.formulations.data_externality.counting import (
     preferred,
     refuse_many,
 )
-from mechopt.formulations.data_externality.group_outcomes import GroupFirstBest, GroupLeaks, GroupPurchase
+from mechopt.formulations.data_externality.exact.problem import LOST, TIE
+from mechopt.formulations.data_externality.group_duopoly import GroupDuopoly
+from mechopt.formulations.data_externality.group_outcomes import (
+    GroupFirstBest,
+    GroupLeaks,
+    GroupPayoffs,
+    GroupPurchase,
+)
+from mechopt.formulations.data_externality.group_policy import (
+    GroupEquilibria,
+    GroupMediation,
+    least_taxes,
+    mediate,
+)
 from mechopt.formulations.data_externality.model import SYMMETRIC, DataExternality
-from mechopt.solvers.errors import InvalidInput, NotApplicable
+from mechopt.solvers.errors import InvalidInput
+from mechopt.solvers.solution import Solution
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 GroupUtility = Callable[[int, tuple[int, ...]], float]
 
-TIE = 1e-10
-"""Profits that count as equal, relative to the sum of variances."""
-
 
 @dataclass(frozen=True, eq=False)
 class ExchangeableGroups:
     """Users in groups, within which they are alike, and the platforms that buy their data.
+
+    Everything is by group: how many join and share, and what one user of each group gets. What has to tell
+    users of a group apart is found by `full`, the same market user by user.
 
     Parameters
     ----------
@@ -275,6 +290,27 @@ class ExchangeableGroups:
         total = counts * np.nan_to_num(leaks.sharers) + (self.sizes - counts) * np.nan_to_num(leaks.others)
         return float((1 - self.value_of_privacy) @ total)
 
+    # ------------------------------------------------------------ users at given prices
+
+    def user_equilibria(self, prices: ArrayLike, *, joined: ArrayLike | None = None) -> GroupEquilibria:
+        """Find the equilibria of the users' game, if all of a group are offered the same price.
+
+        Parameters
+        ----------
+        prices : array, shape (n_groups,)
+            What each user of a group is paid for sharing (money).
+        joined : array of int, shape (n_groups,), optional
+            How many of each group joined the platform; all by default.
+
+        Returns
+        -------
+        GroupEquilibria
+            ``.least``, ``.greatest``, and ``.all()``, by how many of each group share.
+        """
+        paid = self._by_group(prices, "prices", None)
+        members = self.sizes if joined is None else self.counts(joined, "joined")
+        return GroupEquilibria(self, paid, members)
+
     # ------------------------------------------------------------ one platform
 
     def solve(self, joined: ArrayLike | None = None) -> GroupPurchase:
@@ -307,12 +343,17 @@ class ExchangeableGroups:
             self.variances - self.noise_variance * before / (1 + before),
             np.where(sharing < self.sizes, terms.leaked[best], np.nan),
         )
-        price = self.value_of_privacy * self.noise_variance * before**2 / (1 + before)
+        prices = self.value_of_privacy * self.noise_variance * before**2 / (1 + before)
+        service = np.array([self.service(group, members) for group in range(self.n_groups)])
         return GroupPurchase(
             members,
             sharing,
-            price,
+            prices,
             leaks,
+            GroupPayoffs(
+                prices - self.value_of_privacy * leaks.sharers + service,
+                np.where(sharing < members, service - self.value_of_privacy * leaks.others, np.nan),
+            ),
             float(profit[best]),
             data,
             data + self._services(members),
@@ -323,9 +364,11 @@ class ExchangeableGroups:
         """Return the equilibrium with one platform that all join."""
         return self.solve()
 
-    @property
+    @cached_property
     def _tie(self) -> float:
-        return TIE * float(self.sizes @ self.variances)
+        """Difference in profit that counts as none (money), as in the platform's own algorithm."""
+        leaked = self.sizes @ self.leaked_information(self.sizes).sharers
+        return max(TIE * float(leaked), LOST * float(self.sizes @ self.variances))
 
     # ------------------------------------------------------------ two platforms
 
@@ -378,106 +421,60 @@ class ExchangeableGroups:
 
     # ------------------------------------------------------------ policy
 
-    def mediator_surplus(self, no_leak: ArrayLike | None = None) -> float:
-        """Most data surplus of a mediator who holds all data (money); ``full().mediator()`` says how.
+    def mediator_surplus(self, no_leak: ArrayLike | Iterable[int] | None = None) -> float:
+        """Most data surplus of a mediator who holds all data (money); see `mediator`."""
+        return self.mediator(no_leak).objective
+
+    def mediator(self, no_leak: ArrayLike | Iterable[int] | None = None) -> GroupMediation:
+        """Find what a mediator who holds all data should pass on to the platform.
 
         Parameters
         ----------
-        no_leak : array of bool, shape (n_groups,), optional
+        no_leak : array of bool, shape (n_groups,), or set of indices, optional
             Groups about which nothing may leak.
+
+        Returns
+        -------
+        GroupMediation
+            ``.leaked_information`` and ``.compensation`` of each user of a group; ``.objective`` is the data
+            surplus. ``full().mediator()`` has the covariance of the estimates too.
         """
-        hidden = np.zeros(self.n_groups, dtype=bool)
-        if no_leak is not None:
-            hidden = self.counts(no_leak, "no_leak", np.ones(self.n_groups)).astype(bool)
-        common, own = self._common_and_own
-        # Averages of groups, and differences from them, do not mix; the latter are all alike.
-        root, shown = np.sqrt(self.sizes), ~hidden
-        averages = _learnt(root[:, None] * common * root + np.diag(own))
-        cross = averages[np.ix_(shown, hidden)]
-        rest = (
-            averages[np.ix_(shown, shown)]
-            - cross @ np.linalg.pinv(averages[np.ix_(hidden, hidden)], hermitian=True) @ cross.T
-        )
-        gain = 1 - self.value_of_privacy
-        values, vectors = np.linalg.eigh(rest)
-        factor = vectors * np.sqrt(np.clip(values, 0, None))
-        by_average = np.linalg.eigvalsh(factor.T @ (gain[shown, None] * factor))
-        by_difference = np.where(shown, (self.sizes - 1) * np.maximum(gain, 0) * own**2 / (1 + own), 0.0)
-        return float(self.noise_variance * (np.maximum(by_average, 0).sum() + by_difference.sum()))
+        return mediate(self, no_leak)
+
+    def pigovian_tax(
+        self, target: ArrayLike | None = None, backend: str | None = None, **options: Any
+    ) -> Solution:
+        """Find the least taxes on sharing at which one platform buys what is best for all.
+
+        All of a group are taxed alike. If of each group of the target all share, or nobody, no other taxes
+        are less in sum; otherwise ``full().pigovian_tax()`` may find some by telling users of a group apart.
+
+        Parameters
+        ----------
+        target : array of int, shape (n_groups,), optional
+            How many are to share; by default the numbers of most data surplus.
+        backend : str, optional
+        **options
+            See `Program.solve`.
+
+        Returns
+        -------
+        Solution
+            ``tax`` of shape (n_groups,) (money per user who shares), ``sharing`` (numbers of users); the
+            objective is the sum over all users.
+
+        Raises
+        ------
+        Infeasible
+            If no taxes do that treat users of a group alike.
+        """
+        return least_taxes(self, target, backend, **options)
 
     def __repr__(self) -> str:
         return (
             f"ExchangeableGroups(sizes {self.sizes.tolist()}, value_of_privacy "
             f"{self.value_of_privacy.tolist()}, spillover {self.spillover:g})"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class GroupDuopoly:
-    """The equilibrium in which users of groups join each of several platforms alike.
-
-    Parameters
-    ----------
-    groups : ExchangeableGroups
-    n_platforms : int
-        At least 2.
-    """
-
-    groups: ExchangeableGroups
-    n_platforms: int = 2
-
-    def __post_init__(self) -> None:
-        checks.count(self.n_platforms, "n_platforms", least=2)
-
-    @cached_property
-    def _mixed(self) -> tuple[float, float]:
-        """Data and social surplus: binomial numbers of users join a platform, independently by group."""
-        groups = self.groups
-        low = groups.value_of_privacy <= 1
-        n_low, n_high = (prod((groups.sizes[which] + 1).tolist()) for which in (low, ~low))
-        refuse_many(n_low * n_high, n_low * n_high**2, "the mixed equilibrium")
-        grid = grid_of(groups.sizes)
-        terms = Terms(groups, grid)
-        chosen = best_for_each(grid, terms.profit_base, terms.profit_slope, low, groups._tie)
-        data = terms.surplus_base[chosen] + np.einsum("jg,jg->j", terms.surplus_slope[chosen], grid)
-        service = np.zeros(len(grid))
-        if groups.joining_utility is not None:
-            service = np.array([groups._services(row) for row in grid])
-        chance = self.n_platforms * chance_of(grid, groups.sizes, 1 / self.n_platforms)
-        return float(chance @ data), float(chance @ (data + service))
-
-    @property
-    def mixed_data_surplus(self) -> float:
-        """Data surplus of the mixed equilibrium of Theorem 2 (money)."""
-        return self._mixed[0]
-
-    @property
-    def mixed_social_surplus(self) -> float:
-        """Social surplus of that equilibrium (money)."""
-        return self._mixed[1]
-
-    @property
-    def pure_equilibria(self) -> list[IntArray]:
-        """Not defined by counts.
-
-        Raises
-        ------
-        NotApplicable
-            A platform that buys from some users of a group may choose any of them, and these are treated
-            otherwise than the rest: whether a user gains by moving depends on who it is.
-        """
-        raise NotApplicable(
-            "who of a group shares is not settled by counts, so that neither are pure equilibria; use "
-            "groups.full().duopoly() for at most 14 users"
-        )
-
-    def __repr__(self) -> str:
-        return f"GroupDuopoly({self.groups!r}, {self.n_platforms} platforms)"
-
-
-def _learnt(covariance: Array) -> Array:
-    """Covariance of the best estimates of types, given data of all."""
-    return np.asarray(covariance @ np.linalg.solve(np.eye(len(covariance)) + covariance, covariance))
 
 
 def _frozen(array: IntArray) -> IntArray:

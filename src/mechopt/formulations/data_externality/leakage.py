@@ -124,6 +124,11 @@ def remove_user(posterior: Array, user: int) -> Array:
     return updated
 
 
+def subsets(n_users: int) -> BoolArray:
+    """All sets of some users by mask, shape (2**n_users, n_users); bit i of the row's number is column i."""
+    return (np.arange(2**n_users)[:, None] >> np.arange(n_users) & 1).astype(bool)
+
+
 def leak_table(covariance: Array) -> Array:
     """Return the information that leaks about each user, for every set of users who share.
 

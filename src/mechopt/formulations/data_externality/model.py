@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,14 +13,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations import checks
 from mechopt.formulations.data_externality import leakage
+from mechopt.formulations.data_externality.closed_form import ClosedForm, closed_form
+from mechopt.formulations.data_externality.duopoly import Duopoly, FirstBest, first_best, surplus_bound
+from mechopt.formulations.data_externality.monopoly import Monopoly, monopoly, solve
+from mechopt.formulations.data_externality.policy import (
+    Market,
+    ShutdownAdvice,
+    mediator,
+    pigovian_tax,
+    should_shut,
+)
+from mechopt.formulations.data_externality.preset import PresetPrices
+from mechopt.formulations.data_externality.program import declare
+from mechopt.formulations.data_externality.users import UserEquilibria, user_equilibria
 from mechopt.solvers.errors import InvalidInput, MechanismWarning
 from mechopt.solvers.program import OnFailure, Program
 from mechopt.solvers.solution import Solution
 
 if TYPE_CHECKING:
-    from mechopt.formulations.data_externality.duopoly import Duopoly, FirstBest
-    from mechopt.formulations.data_externality.monopoly import Monopoly
-    from mechopt.formulations.data_externality.users import UserEquilibria
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -109,7 +120,14 @@ class DataExternality:
         if given is None:
             return
         if not callable(given):
-            array = checks.vector(np.broadcast_to(given, self.n_users), "joining_utility")
+            array = checks.vector(
+                np.full(self.n_users, given) if np.ndim(given) == 0 else given, "joining_utility"
+            )
+            if array.size != self.n_users:
+                raise InvalidInput(
+                    f"joining_utility has {array.size} entries for {self.n_users} users; give one each, one "
+                    "for all, or a function of a user and of the set of who joined"
+                )
             checks.all_finite(array, "joining_utility")
             if np.any(array < 0):
                 user = int(np.argmax(array < 0))
@@ -144,6 +162,12 @@ class DataExternality:
                         )
         return ""
 
+    def __repr__(self) -> str:
+        return (
+            f"DataExternality(of {self.n_users} users, {self.high_value.size} of high value, noise variance "
+            f"{self.noise_variance:g}, spillover {self.spillover:g})"
+        )
+
     # ------------------------------------------------------------ users
 
     @property
@@ -177,9 +201,15 @@ class DataExternality:
             return 0.0
         if not callable(self.joining_utility):
             return float(np.asarray(self.joining_utility)[user])
-        value = float(self.joining_utility(user, joined))
+        given = self.joining_utility(user, joined)
+        try:
+            value = float(given)
+        except (TypeError, ValueError):
+            value = np.nan
         if not (np.isfinite(value) and value >= 0):
-            raise InvalidInput(f"joining_utility({user}, {sorted(joined)}) = {value} must be finite and >= 0")
+            raise InvalidInput(
+                f"joining_utility({user}, {sorted(joined)}) = {given!r} must be a finite number >= 0"
+            )
         return value
 
     def profile(self, users: ArrayLike | Iterable[int], name: str = "sharing") -> BoolArray:
@@ -240,6 +270,11 @@ class DataExternality:
         """
         return self.noise_variance * leakage.leaked_information(self.scaled_covariance, self.profile(sharing))
 
+    @cached_property
+    def total_information(self) -> float:
+        """What leaks about all users together if all share: the most that a platform can gain (money)."""
+        return float(self.leaked_information(np.ones(self.n_users)).sum())
+
     def data_surplus(self, sharing: ArrayLike | Iterable[int]) -> float:
         r"""Surplus of platform and users from data alone, :math:`\sum_i (1 - v_i) I_i` (money)."""
         return float((1 - self.value_of_privacy) @ self.leaked_information(sharing))
@@ -263,8 +298,6 @@ class DataExternality:
         UserEquilibria
             ``.least``, ``.greatest``, and ``.all()`` for few users.
         """
-        from mechopt.formulations.data_externality.users import user_equilibria
-
         return user_equilibria(self, prices, self._joined(joined))
 
     # ------------------------------------------------------------ one platform
@@ -281,10 +314,34 @@ class DataExternality:
         -------
         Program
             With the boolean variable ``sharing``; ``program["leaked_information"]`` and so on. Its continuous
-            relaxation bounds the profit.
-        """
-        from mechopt.formulations.data_externality.program import declare
+            relaxation bounds the profit. It has up to three semidefinite rows of size ``n_users`` for each
+            user: ``outer`` takes seconds for 8 users, and more than 12 are for `solve`, unless a time limit
+            is given.
 
+        Notes
+        -----
+        Limits on who shares are linear, and solved by the exact algorithm too: how many,
+        ``cp.sum(program["sharing"]) <= k``; who must not, or share together,
+        ``program["sharing"][0] == program["sharing"][1]``; caps on leaks, nothing about some users, and a
+        floor for payoffs by `leak_covers`. A budget, ``cp.sum(program["payments"]) <= budget``, and
+        objectives that weigh leaks and payments otherwise are for ``outer``. A platform that values
+        information at w is that with values of privacy divided by w, and money in units of w. A user whose
+        noise has another variance has its type and its noise divided by the noise's standard deviation, and
+        its leak and payment weighted by that squared in the objective.
+
+        Not covered: types of several dimensions, whose price is for all of them at once; sharing in part,
+        of which the relaxation gives a bound and no price; covariances known roughly, for which the best of
+        the worst cases is sought.
+
+        Examples
+        --------
+        >>> import cvxpy as cp
+        >>> import mechopt as mo
+        >>> model = mo.DataExternality([[1.0, 0.6, 0.2], [0.6, 1.0, 0.4], [0.2, 0.4, 1.0]], [0.5, 0.7, 0.9])
+        >>> program = model.program()
+        >>> program.add("few", cp.sum(program["sharing"]) <= 1).solve()["sharing"].tolist()
+        [1.0, 0.0, 0.0]
+        """
         return declare(self, self._joined(joined))
 
     def solve(
@@ -318,8 +375,6 @@ class DataExternality:
             ``sharing`` (zeros and ones), ``prices``, ``leaked_information`` of shape (n_users,);
             ``objective`` is the platform's profit, with its ``bound``.
         """
-        from mechopt.formulations.data_externality.monopoly import solve
-
         return solve(
             self,
             self._joined(joined),
@@ -334,29 +389,41 @@ class DataExternality:
 
     def monopoly(self) -> Monopoly:
         """Return the equilibrium with one platform that all join: who shares, prices, payoffs and surplus."""
-        from mechopt.formulations.data_externality.monopoly import monopoly
-
         return monopoly(self)
+
+    def closed_form(self) -> ClosedForm:
+        """Return the optimum of a platform that all joined by a formula, where there is one.
+
+        Returns
+        -------
+        ClosedForm
+            ``.sharing``, ``.prices``, ``.leaked_information``, ``.profit``, and the ``.case`` that applies.
+
+        Raises
+        ------
+        NotApplicable
+            Unless all users have a value of privacy of at most 1, or there are two, or all pairs have the
+            same variances and covariance. `solve` needs none of that.
+        """
+        return closed_form(self)
 
     # ------------------------------------------------------------ two platforms
 
     def duopoly(self, n_platforms: int = 2) -> Duopoly:
         """Return the joining game of two platforms or more: its pure and mixed equilibria."""
-        from mechopt.formulations.data_externality.duopoly import Duopoly
-
         return Duopoly(self, n_platforms)
 
     def first_best(self, n_platforms: int = 2) -> FirstBest:
         """Return the joining and sharing profiles of most social surplus."""
-        from mechopt.formulations.data_externality.duopoly import first_best
-
         return first_best(self, n_platforms)
 
-    def surplus_bound(self) -> float:
-        """Bound the mixed equilibrium's social surplus from above: Theorem 4, corrected (money)."""
-        from mechopt.formulations.data_externality.duopoly import surplus_bound
+    def surplus_bound(self, n_platforms: int = 2) -> float:
+        """Bound the mixed equilibrium's social surplus from above: Theorems 4 and 7, corrected (money)."""
+        return surplus_bound(self, n_platforms)
 
-        return surplus_bound(self)
+    def preset_prices(self) -> PresetPrices:
+        """Return the game in which two platforms announce prices before users join, for at most 6 users."""
+        return PresetPrices(self)
 
     # ------------------------------------------------------------ policy
 
@@ -382,8 +449,6 @@ class DataExternality:
             ``tax`` of shape (n_users,) (money per user who shares), ``sharing``; the objective is the sum of
             all taxes.
         """
-        from mechopt.formulations.data_externality.policy import pigovian_tax
-
         return pigovian_tax(self, target, backend, **options)
 
     def mediator(
@@ -408,12 +473,58 @@ class DataExternality:
             ``estimate_covariance`` of shape (n_users, n_users), ``leaked_information``; the objective is the
             data surplus.
         """
-        from mechopt.formulations.data_externality.policy import mediator
-
         forbidden = (
             np.zeros(self.n_users, dtype=bool) if no_leak is None else self.profile(no_leak, "no_leak")
         )
         return mediator(self, forbidden, backend, **options)
+
+    def should_shut(
+        self, market: Market = "monopoly", *, n_draws: int = 2000, seed: int = 0
+    ) -> ShutdownAdvice:
+        """Say whether no data market at all would be better, and what would be better than either.
+
+        Parameters
+        ----------
+        market : {"monopoly", "duopoly"}
+            One platform that all join, or two in the mixed equilibrium.
+        n_draws, seed : int
+            For a duopoly with more than 14 users, whose surplus is estimated.
+
+        Returns
+        -------
+        ShutdownAdvice
+            ``.shut``, ``.data_surplus`` and more; ``print`` it for a sentence.
+        """
+        return should_shut(self, market, n_draws=n_draws, seed=seed)
+
+    # ------------------------------------------------------------ pictures
+
+    def plot(
+        self,
+        solution: Solution | Monopoly | Mapping[str, Any] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        positions: ArrayLike | None = None,
+        unit: str = "money",
+    ) -> Figure:
+        """Draw who shares, at what price, and what leaks about the others.
+
+        Parameters
+        ----------
+        solution : Solution, Monopoly, or mapping, optional
+            What to draw, as from `solve`, `mediator` or `pigovian_tax`; by default what a platform buys that
+            all joined.
+        names : sequence of str, optional
+            By default the users' numbers.
+        positions : array, shape (n_users, 2), optional
+            By default correlated users are close.
+        unit : str
+            Of money, for the labels.
+        """
+        from mechopt.formulations.data_externality.figures import plot_network
+
+        shown = self.monopoly() if solution is None else solution
+        return plot_network(self, shown, names=names, positions=positions, unit=unit)
 
     def _joined(self, joined: ArrayLike | Iterable[int] | None) -> BoolArray:
         return np.ones(self.n_users, dtype=bool) if joined is None else self.profile(joined, "joined")
@@ -421,8 +532,10 @@ class DataExternality:
 
 def _covariance(value: ArrayLike) -> Array:
     """Return a covariance, checked and exactly symmetric."""
+    if np.iscomplexobj(value):
+        raise InvalidInput("covariance must be real numbers, got complex ones")
     try:
-        array = np.array(value, dtype=float)
+        array: Array = np.array(value, dtype=float)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"covariance must be numbers, got {value!r}: {error}") from None
     if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size:
@@ -445,7 +558,7 @@ def _covariance(value: ArrayLike) -> Array:
             f"covariance is not symmetric: entry [{i}, {j}] is {array[i, j]:g}, and [{j}, {i}] is "
             f"{array[j, i]:g}"
         )
-    array = (array + array.T) / 2
+    array = np.asarray((array + array.T) / 2)
     smallest = float(np.linalg.eigvalsh(array)[0])
     if smallest < -SYMMETRIC * scale:
         raise InvalidInput(

@@ -251,7 +251,7 @@ def _record_of(
         status, reason = Status.INACCURATE, f"a user would gain {violation:.3g} by not sharing"
     else:
         status, reason = Status.OPTIMAL, f"{found.method.replace('_', ' ')}, {found.n_nodes} nodes"
-    size = max(abs(objective), float(np.sum(model.variance)))
+    size = max(abs(objective), model.total_information)
     return Solution(
         status=status,
         reason=reason,
@@ -303,7 +303,7 @@ def recomputed(model: DataExternality, joined: BoolArray, solution: Solution) ->
     objective = float(values["profit"])
     bound = solution.bound
     # Relative to what can leak at most: the profit may be nothing.
-    size = max(abs(objective), float(np.sum(model.variance)))
+    size = max(abs(objective), model.total_information)
     gap = None if bound is None else max(bound - objective, 0.0) / size
     status, reason = solution.status, solution.reason
     if status is Status.OPTIMAL and gap is not None and gap > 10 * solution.tolerance:

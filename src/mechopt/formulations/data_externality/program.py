@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations import checks
+from mechopt.formulations.data_externality.exact.route import ExactPurchase
+from mechopt.formulations.data_externality.leakage import leak_table
 from mechopt.formulations.guards import slope_in, wanted
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.program import Program
@@ -63,14 +65,12 @@ def declare(model: DataExternality, joined: BoolArray, *, relaxed: bool = False)
         that neither the objective nor a constraint presses on may be bounds only: read ``sharing``, and
         pass the answer to `monopoly.recomputed`.
     """
-    from mechopt.formulations.data_externality.exact.route import ExactPurchase
-
     n, noise = model.n_users, model.noise_variance
     covariance, value = model.scaled_covariance, model.value_of_privacy
     prior = np.diag(covariance)
     factor = _factor(covariance)
     users = np.flatnonzero(joined)
-    program = Program("purchase of data", objective_scale=noise * float(prior.sum()))
+    program = Program("purchase of data", objective_scale=model.total_information)
     kind: dict[str, Any] = {"bounds": [0.0, 1.0]} if relaxed else {"boolean": True}
     sharing = program.variable("sharing", n, **kind)
     all_data = program.variable("variance_given_all", n, nonneg=True, scale=prior)
@@ -197,10 +197,10 @@ def leak_covers(
     >>> program.solve("exact")["sharing"].tolist()
     [1.0, 0.0, 0.0]
     """
-    from mechopt.formulations.data_externality.leakage import leak_table
-
     n = model.n_users
-    limit = checks.vector(np.broadcast_to(np.asarray(caps, dtype=float), n), "caps")
+    limit = checks.vector(np.full(n, caps) if np.ndim(caps) == 0 else caps, "caps")
+    if limit.size != n:
+        raise InvalidInput(f"caps has {limit.size} entries for {n} users; give one each, or one for all")
     if np.any(np.isnan(limit) | (limit < 0)):
         user = int(np.argmax(np.isnan(limit) | (limit < 0)))
         raise InvalidInput(f"caps[{user}] = {limit[user]:g} must be >= 0, inf for no cap")

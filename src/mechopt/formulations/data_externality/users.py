@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations import checks
-from mechopt.formulations.data_externality.exact.problem import TIE, preference
+from mechopt.formulations.data_externality.exact.problem import preference, rounding
 from mechopt.formulations.data_externality.leakage import (
     leak_table,
     posterior_and_doubt,
     posterior_variances,
+    subsets,
 )
 from mechopt.solvers.errors import InvalidInput
 
@@ -101,18 +102,22 @@ class UserEquilibria:
     @cached_property
     def least(self) -> BoolArray:
         """The equilibrium in which the fewest share; every other one contains it."""
-        return self._iterate(np.zeros(self.model.n_users, dtype=bool), self.tolerance)
+        return self._iterate(np.zeros(self.model.n_users, dtype=bool), willing=False)
 
     @cached_property
     def greatest(self) -> BoolArray:
         """The equilibrium in which the most share; it contains every other one."""
-        return self._iterate(self.joined, -self.tolerance)
+        return self._iterate(self.joined, willing=True)
 
-    def _iterate(self, start: BoolArray, reluctance: float) -> BoolArray:
-        """Respond until nobody moves; responses move one way only, so n + 1 rounds are enough."""
+    def _iterate(self, start: BoolArray, *, willing: bool) -> BoolArray:
+        """Respond until nobody moves; responses move one way only, so n + 1 rounds are enough.
+
+        Users who are indifferent share if they are willing.
+        """
         sharing = start.copy()
         for _ in range(self.model.n_users + 1):
-            response = self.joined & (self.prices > thresholds(self.model, sharing) + reluctance)
+            gain = self.prices - thresholds(self.model, sharing)
+            response = self.joined & (gain >= -self.tolerance if willing else gain > self.tolerance)
             if np.array_equal(response, sharing):
                 break
             sharing = response
@@ -139,7 +144,7 @@ class UserEquilibria:
                 "the least and the greatest equilibrium need no enumeration"
             )
         asked = _threshold_table(self.model, users)
-        member = subsets_of(n)
+        member = subsets(n)
         paid = self.prices[users]
         kept = np.all(
             np.where(member, paid >= asked - self.tolerance, paid <= asked + self.tolerance), axis=1
@@ -162,6 +167,10 @@ class UserEquilibria:
         """Return each user's payoff, the service of the platform included (money), shape (n_users,)."""
         profile = self._profile(sharing)
         return payoffs(self.model, self.joined, profile, self.prices)
+
+    def __repr__(self) -> str:
+        least, greatest = (np.flatnonzero(found).tolist() for found in (self.least, self.greatest))
+        return f"UserEquilibria(at these prices from users {least} to users {greatest} share)"
 
     def _profile(self, sharing: ArrayLike) -> BoolArray:
         profile = self.model.profile(sharing)
@@ -305,8 +314,8 @@ def unique_optimum(model: DataExternality, joined: BoolArray) -> BoolArray:
     variances = posterior_variances(model.scaled_covariance, members)
     weight = np.where(joined, 1.0, model.spillover)
     profit = scale * (np.diag(model.scaled_covariance) - variances) @ weight - cost
-    inside = subsets_of(members.size)
-    best = np.flatnonzero(profit >= profit.max() - TIE * float(np.trace(model.covariance)))
+    inside = subsets(members.size)
+    best = np.flatnonzero(profit >= profit.max() - scale * rounding(model.scaled_covariance))
     chosen = np.zeros(model.n_users, dtype=bool)
     chosen[members] = min(inside[best], key=preference)
     return chosen
@@ -330,7 +339,7 @@ def cheapest_orders(asked: Array) -> tuple[Array, NDArray[np.intp]]:
     cost, last = np.full(2**n, np.inf), np.full(2**n, -1)
     cost[0] = 0.0
     masks = np.arange(2**n)
-    size = subsets_of(n).sum(axis=1)
+    size = subsets(n).sum(axis=1)
     for members in range(1, n + 1):
         level = masks[size == members]
         for user in range(n):
@@ -341,11 +350,6 @@ def cheapest_orders(asked: Array) -> tuple[Array, NDArray[np.intp]]:
             cost[with_user[better]] = candidate[better]
             last[with_user[better]] = user
     return cost, last
-
-
-def subsets_of(n: int) -> BoolArray:
-    """All subsets of n users by mask, shape (2**n, n)."""
-    return (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(bool)
 
 
 def _threshold_table(model: DataExternality, users: NDArray[np.intp]) -> Array:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mechopt.formulations.data_externality.duopoly.tables import members_of, refuse_many
-from mechopt.formulations.data_externality.leakage import leak_table
+from mechopt.formulations.data_externality.duopoly.tables import refuse_many
+from mechopt.formulations.data_externality.leakage import leak_table, subsets
 
 if TYPE_CHECKING:
     from mechopt.formulations.data_externality.model import DataExternality
@@ -135,7 +135,7 @@ def spillover_threshold(model: DataExternality) -> float:
     refuse_many(model.n_users, "spillover_threshold")
     low = model.value_of_privacy <= 1
     table = model.noise_variance * leak_table(model.scaled_covariance)
-    members = members_of(model.n_users)
+    members = subsets(model.n_users)
     sharers = (members & low) @ (1 << np.arange(model.n_users))
     gain = np.where(low, 1 - model.value_of_privacy, 0.0)
     inside, outside = table[sharers], table[sharers[::-1]]
@@ -150,7 +150,7 @@ def spillover_threshold(model: DataExternality) -> float:
 
 def _service_lost(model: DataExternality) -> Array:
     """What services lose if users are divided into each set and the others (money), shape (2**n_users,)."""
-    sets = [frozenset(np.flatnonzero(row).tolist()) for row in members_of(model.n_users)]
+    sets = [frozenset(np.flatnonzero(row).tolist()) for row in subsets(model.n_users)]
     service = np.array([sum(model.service(user, joined) for user in joined) for joined in sets])
     lost: Array = service[-1] - service - service[::-1]
     return lost

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import cvxpy as cp
 import numpy as np
 
-from mechopt.formulations.data_externality.duopoly.tables import members_of
 from mechopt.formulations.data_externality.duopoly.welfare import best_for_sets
+from mechopt.formulations.data_externality.leakage import subsets
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.program import Program
 
@@ -42,10 +42,10 @@ def declare(game: Duopoly, sharing: Sharing) -> Program:
         data, _, service = best_for_sets(model)
     else:
         data, service = game._tables.data_surplus, game._tables.service
-    members = members_of(model.n_users)[1:].astype(float)
+    members = subsets(model.n_users)[1:].astype(float)
     data, service = data[1:], service[1:]
     # What leaks, and not services, which may be large and much alike, sets the scale.
-    program = Program("partition of users", objective_scale=float(model.variance.sum()))
+    program = Program("partition of users", objective_scale=model.total_information)
     chosen = program.variable("chosen", len(members), boolean=True)
     program.define("data_surplus", data @ chosen)
     program.define("social_surplus", (data + service) @ chosen)

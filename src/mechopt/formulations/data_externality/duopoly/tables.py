@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechopt.formulations.data_externality.exact import equilibrium_sharing_of_all
-from mechopt.formulations.data_externality.leakage import leak_table
+from mechopt.formulations.data_externality.leakage import leak_table, subsets
 from mechopt.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -67,15 +67,10 @@ def refuse_many(n_users: int, what: str) -> None:
         )
 
 
-def members_of(n_users: int) -> BoolArray:
-    """All sets of users, shape (2**n_users, n_users)."""
-    return (np.arange(2**n_users)[:, None] >> np.arange(n_users) & 1).astype(bool)
-
-
 def outcomes(model: DataExternality) -> Tables:
     """Compute the outcome on a platform for every set of users."""
     n, value, spillover = model.n_users, model.value_of_privacy, model.spillover
-    members = members_of(n)
+    members = subsets(n)
     scaled = leak_table(model.scaled_covariance)
     sharing = equilibrium_sharing_of_all(model.scaled_covariance, value, spillover, table=scaled)
     table = model.noise_variance * scaled

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from mechopt.formulations import checks
 from mechopt.formulations.data_externality.duopoly.tables import (
     masks_of,
-    members_of,
     partitions,
     probability_of_sets,
     refuse_many,
 )
-from mechopt.formulations.data_externality.leakage import leak_table, posterior_variances
+from mechopt.formulations.data_externality.leakage import leak_table, posterior_variances, subsets
 from mechopt.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def first_best(model: DataExternality, n_platforms: int = 2) -> FirstBest:
     best = int(good[rows[good].max(axis=1).argmin()])
     return FirstBest(
         rows[best],
-        members_of(n)[np.bitwise_or.reduce(chosen[masks[best]])],
+        subsets(n)[np.bitwise_or.reduce(chosen[masks[best]])],
         float(total[best]),
         float(data[masks[best]].sum()),
     )
@@ -108,18 +107,18 @@ def best_for_sets(model: DataExternality) -> tuple[Array, IntArray, Array]:
     """
     refuse_many(model.n_users, "the first best")
     table = model.noise_variance * leak_table(model.scaled_covariance)
-    members = members_of(model.n_users)
+    members = subsets(model.n_users)
     gain = 1 - model.value_of_privacy
     data, sharing = np.empty(len(members)), np.empty(len(members), dtype=np.int64)
     service = np.zeros(len(members))
     for mask, inside in enumerate(members):
         joined = frozenset(np.flatnonzero(inside).tolist())
-        subsets = np.zeros(1, dtype=np.int64)
+        within = np.zeros(1, dtype=np.int64)
         for user in joined:
-            subsets = np.concatenate([subsets, subsets | 1 << user])
-        surplus = table[subsets] @ (gain * np.where(inside, 1.0, model.spillover))
+            within = np.concatenate([within, within | 1 << user])
+        surplus = table[within] @ (gain * np.where(inside, 1.0, model.spillover))
         best = int(surplus.argmax())
-        data[mask], sharing[mask] = surplus[best], subsets[best]
+        data[mask], sharing[mask] = surplus[best], within[best]
         service[mask] = sum(model.service(user, joined) for user in joined)
     return data, sharing, service
 

@@ -7,11 +7,11 @@ high value brings
 .. math:: \omega_i (\Sigma_{ii} - s_i) - (v_i - \omega_i)\, a_i h(s_i),
 
 and one of low value :math:`(\omega_i - v_i)(\Sigma_{ii} - t_i) + v_i (\Sigma_{ii} - s_i)` with t the variance
-given all data. Both s and t are convex functions of the precisions of the data, and h is convex and
-increasing. The product of :math:`a_i` and h is bounded below by the larger of :math:`a_i \underline h_i` and
-:math:`h(s_i) - \overline h_i (1 - a_i)`, between the values that h takes in the sets in question. The result
-is concave on the cube, so that each of its tangent planes bounds all sets, and its largest corner is found
-coordinate by coordinate.
+given all data. A tax on who shares is linear. Both s and t are convex functions of the precisions of the
+data, and h is convex and increasing. The product of :math:`a_i` and h is bounded below by the larger of
+:math:`a_i \underline h_i` and :math:`h(s_i) - \overline h_i (1 - a_i)`, between the values that h takes in
+the sets in question. The result is concave on the cube, so that each of its tangent planes bounds all sets,
+and its largest corner is found coordinate by coordinate.
 
 Taking own data out of what leaks matters: a user whose data have half the precision tells of itself more than
 half as much, and for half the payment; counted so, the bound was several times further off.
@@ -136,13 +136,13 @@ def _tangent(problem: Purchase, weights: Array, least: Array, most: Array) -> tu
     paid = np.where(bends, shifted, linear)
     excess = np.where(low, 0.0, value - weight)
     gain = np.where(low, weight - value, 0.0) * (prior - variance)
-    gain = gain + np.where(low, value, weight) * (prior - others) - excess * paid
+    gain = gain + np.where(low, value, weight) * (prior - others) - excess * paid - weights * problem.tax
     # d t_i / d w_j = -P_ij^2, and the same of s_i with P_ij / (1 - w_i P_ii), but for j = i.
     falls = posterior**2
     per_variance = np.where(low, weight - value, 0.0)
     per_others = np.where(low, value, weight) + np.where(bends, excess * (1 - 1 / (1 + others) ** 2), 0.0)
     per_others = per_others / without**2
     slope = np.einsum("...i,...ij->...j", per_variance + per_others, falls) - per_others * variance**2
-    slope -= excess * np.where(bends, most, least)
+    slope -= excess * np.where(bends, most, least) + problem.tax
     error = excess * (weights * own - paid)
     return gain.sum(axis=-1), slope, error

@@ -10,7 +10,11 @@ from mechopt.formulations.data_externality.exact.problem import (
     IntArray,
     Purchase,
 )
-from mechopt.formulations.data_externality.leakage import posterior_and_doubt, variances_and_doubts
+from mechopt.formulations.data_externality.leakage import (
+    posterior_and_doubt,
+    subsets,
+    variances_and_doubts,
+)
 
 BLOCK = 12
 """Users whose subsets are made at once; the arrays of a block stay in the processor's cache."""
@@ -51,8 +55,3 @@ def enumerate_sets(problem: Purchase, found: Incumbents, sharing: BoolArray, fre
     profits = problem.profit_of(*variances_and_doubts(posterior, doubt, free))
     found.offer(np.where(problem.permits(sets), profits, -np.inf), sets)
     return len(sets)
-
-
-def subsets(n_items: int) -> BoolArray:
-    """All subsets, shape (2**n_items, n_items); bit b of the row's number is column b."""
-    return (np.arange(2**n_items)[:, None] >> np.arange(n_items) & 1).astype(bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mechopt.formulations.data_externality.exact.problem import TIE, Array
+from mechopt.formulations.data_externality.exact.problem import Array, rounding
 from mechopt.formulations.data_externality.leakage import leak_table
 from mechopt.solvers.errors import InvalidInput
 
@@ -59,7 +59,7 @@ def equilibrium_sharing_of_all(
     size = member.sum(axis=1)
     low = int(np.sum(masks[1] << np.flatnonzero(value <= 1)))
     backwards = _reversed(n_users)
-    tie = TIE * float(np.trace(covariance))
+    tie = rounding(covariance)
     shared = np.empty(2**n_users, dtype=np.int64)
     subsets: dict[int, Masks] = {}
     for joined in range(2**n_users):

@@ -43,7 +43,7 @@ class PlatformOptimum:
     bound : float
         What no set beats: the profit, unless a limit stopped the search.
     ties : array of bool, shape (n_ties, n_users)
-        All sets within 1e-10 of that profit (relative to the sum of variances), ``sharing`` first.
+        All sets within 1e-10 of that profit (relative to the most that can leak), ``sharing`` first.
     ties_complete : bool
         Whether these are all: there may be too many to keep, or a limit stopped the search.
     method : {"low_value", "enumeration", "branch_and_bound"}
@@ -75,6 +75,7 @@ def platform_optimum(
     joined: BoolArray | None = None,
     spillover: float = 0.0,
     *,
+    tax: Array | None = None,
     at_most: int | None = None,
     required: BoolArray | None = None,
     barred: BoolArray | None = None,
@@ -86,10 +87,11 @@ def platform_optimum(
     r"""Find the sets of users from whom a platform buys: eq. (3) and (4), all of :math:`a^E`.
 
     .. math:: f(A) = \sum_{i \in J} I_i(A) + \alpha \sum_{i \notin J} I_i(A)
-              - \sum_{i \in A} v_i (I_i(A) - I_i(A \setminus i))
+              - \sum_{i \in A} \big[v_i (I_i(A) - I_i(A \setminus i)) + \tau_i\big]
 
-    Users with a value of privacy of at most 1 share in an optimum: they raise what leaks about everybody and
-    lower everybody else's price. Users of higher value who are correlated with nobody share in none.
+    Users with a value of privacy of at most 1 who are not taxed share in an optimum: they raise what leaks
+    about everybody and lower everybody else's price. Users of higher value who are correlated with nobody
+    share in none.
 
     Parameters
     ----------
@@ -101,6 +103,8 @@ def platform_optimum(
         Users of the platform, J; the others cannot share. All by default.
     spillover : float
         Weight of information about others, in [0, 1].
+    tax : array, shape (n_users,), optional
+        What the platform pays to others for each user who shares, >= 0 (units of noise variance x money).
     at_most : int, optional
         How many may share.
     required, barred : array of bool, shape (n_users,), optional
@@ -137,7 +141,7 @@ def platform_optimum(
     """
     if method not in (None, "enumeration", "branch_and_bound"):
         raise InvalidInput(f"method must be 'enumeration' or 'branch_and_bound', got {method!r}")
-    problem = _pose(covariance, value, joined, spillover, at_most, required, barred, rows)
+    problem = _pose(covariance, value, joined, spillover, tax, at_most, required, barred, rows)
     found = Incumbents(problem)
     n_free = problem.free.size
     if method is None:
@@ -177,6 +181,7 @@ def _pose(
     value: Array,
     joined: BoolArray | None,
     spillover: float,
+    tax: Array | None,
     at_most: int | None,
     required: BoolArray | None,
     barred: BoolArray | None,
@@ -191,20 +196,21 @@ def _pose(
         user = int(np.argmax(must & ~may))
         raise Infeasible(f"required[{user}]: user {user} did not join, or is barred, and cannot share")
     limit = n_users if at_most is None else at_most
+    rate = np.zeros(n_users) if tax is None else tax
     weight = np.where(joined, 1.0, spillover)
     # Limits make users of low value rivals: then nobody is sure to share.
     if limit >= may.sum() and rows is None:
-        must = must | (may & (value <= 1))
+        must = must | (may & (value <= 1) & (rate == 0))
     # A user who tells nothing of anybody else is bought below its worth only, unless a limit asks for it.
     linked = (rows is not None) | np.any(
         (covariance != 0) & ~np.eye(n_users, dtype=bool) & (weight > 0), axis=1
     )
     free = np.flatnonzero(may & ~must & ((value <= 1) | linked))
     own = value * np.diag(covariance) ** 2 / (1 + np.diag(covariance))
-    wanted = (covariance[free] ** 2 @ weight) / (1 + np.diag(covariance)[free]) - own[free]
+    wanted = (covariance[free] ** 2 @ weight) / (1 + np.diag(covariance)[free]) - own[free] - rate[free]
     order = np.argsort(-wanted, kind="stable")
     matrix, limits = (np.zeros((0, n_users)), np.zeros(0)) if rows is None else rows
-    return Purchase(covariance, value, weight, must, free[order], limit, matrix, limits)
+    return Purchase(covariance, value, weight, rate, must, free[order], limit, matrix, limits)
 
 
 def _all_ties(problem: Purchase, found: Incumbents, required: BoolArray | None) -> tuple[BoolArray, bool]:

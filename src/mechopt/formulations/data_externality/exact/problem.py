@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mechopt.formulations.data_externality.leakage import posterior_and_doubt
+from mechopt.formulations.data_externality.leakage import leaked_information, posterior_and_doubt
 
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.intp]
 
 TIE = 1e-10
-"""Profits that count as equal, relative to the sum of all variances, the most that can leak."""
+"""Profits that count as equal, relative to the most that can leak."""
+
+LOST = 64 * np.finfo(float).eps
+"""What the arithmetic may lose of profits, relative to the sum of variances."""
 
 ROW = 1e-9
 """By how much a limit may be passed for rounding."""
@@ -26,7 +30,9 @@ MOST_TIES = 4096
 
 @dataclass(frozen=True, eq=False)
 class Purchase:
-    r"""Maximise :math:`\sum_i \omega_i I_i(A) - \sum_{i \in A} v_i h_i(A \setminus i)` over sets A.
+    r"""Maximise what a platform earns over sets A of users.
+
+    .. math:: \sum_i \omega_i I_i(A) - \sum_{i \in A} (v_i h_i(A \setminus i) + \tau_i)
 
     Here :math:`h_i = s^2/(1+s)`, with s the variance of user i given the others' data, is what the user's own
     data tell about it: the least payment for them is :math:`v_i h_i`.
@@ -39,6 +45,8 @@ class Purchase:
         Values of privacy.
     weight : array, shape (n_users,)
         What information about each user is worth to the platform: 1 of those who joined.
+    tax : array, shape (n_users,)
+        What the platform pays to others for each user who shares, >= 0.
     required : array of bool, shape (n_users,)
         Who shares at any rate.
     free : array of int
@@ -52,6 +60,7 @@ class Purchase:
     covariance: Array
     value: Array
     weight: Array
+    tax: Array
     required: BoolArray
     free: IntArray
     at_most: int
@@ -63,10 +72,10 @@ class Purchase:
         """Number of users."""
         return len(self.covariance)
 
-    @property
+    @cached_property
     def tie(self) -> float:
         """Difference in profit that counts as none."""
-        return TIE * float(np.trace(self.covariance))
+        return rounding(self.covariance)
 
     @property
     def everybody(self) -> BoolArray:
@@ -92,14 +101,24 @@ class Purchase:
         Of those who do not share the doubt is 1, and the payment 0.
         """
         gain = (np.diag(self.covariance) - variances) @ self.weight
-        own = np.where(doubts < 1, variances, 0.0)
+        shares = doubts < 1
+        own = np.where(shares, variances, 0.0)
         profit: Array = gain - (own**2 / doubts) @ self.value
-        return profit
+        return profit - shares @ self.tax if self.tax.any() else profit
 
     def profit(self, sharing: BoolArray) -> Array:
         """Profit of sets, shape (..., n_users) to (...,), each computed from the beginning."""
         posterior, doubt = posterior_and_doubt(self.covariance, sharing)
         return self.profit_of(np.diagonal(posterior, axis1=-2, axis2=-1), doubt)
+
+
+def rounding(covariance: Array) -> float:
+    """Difference in profit that counts as none, in units of the noise.
+
+    Where data are little but noise, what leaks is far below the variances; then so is what counts as none.
+    """
+    leaked = leaked_information(covariance, np.ones(len(covariance), dtype=bool))
+    return max(TIE * float(leaked.sum()), LOST * float(np.trace(covariance)))
 
 
 class Incumbents:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
+from mechopt.formulations.data_externality.duopoly import printed_surplus_bound
+from mechopt.formulations.data_externality.duopoly.welfare import best_for_sets
 from mechopt.formulations.data_externality.exact import platform_optimum
-from mechopt.formulations.data_externality.leakage import leak_table
 from mechopt.formulations.data_externality.policy.release import mediator_surplus
 from mechopt.formulations.data_externality.policy.surplus import MOST_TABLED, efficient_sharing, rounding
 from mechopt.formulations.data_externality.policy.tax import uniform_shutdown_tax
@@ -25,7 +24,7 @@ MOST_JOINING = 12
 MOST_MIXED = 14
 """Users up to which the mixed equilibrium is computed, and not sampled."""
 
-MOST_TAXED = 20
+MOST_TAXED = 40
 """Users up to which the rate of a tax that stops all trade is computed."""
 
 SURE = 3.0
@@ -150,7 +149,7 @@ def should_shut(
         _taxed_monopoly(x) if alone else _taxed_duopoly(x),
         channels * mediator_surplus(x),
         channels * mediator_surplus(x, no_leak=x.value_of_privacy > 1),
-        None if alone else _printed_bound(x),
+        None if alone else printed_surplus_bound(x),
     )
 
 
@@ -176,17 +175,5 @@ def _taxed_duopoly(x: DataExternality) -> float | None:
     n = x.n_users
     if n > MOST_JOINING:
         return None
-    table = x.noise_variance * leak_table(x.scaled_covariance)
-    gain, total = 1 - x.value_of_privacy, 0.0
-    masks = np.arange(2**n)
-    for joined in masks:
-        weight = np.where(joined >> np.arange(n) & 1, 1.0, x.spillover)
-        within = (masks & ~joined) == 0
-        total += float((table[within] @ (gain * weight)).max())
-    return float(total / 2 ** (n - 1))
-
-
-def _printed_bound(x: DataExternality) -> float:
-    from mechopt.formulations.data_externality.duopoly import printed_surplus_bound
-
-    return printed_surplus_bound(x)
+    data, _, _ = best_for_sets(x)
+    return float(data.sum() / 2 ** (n - 1))

@@ -101,6 +101,10 @@ class Release:
     compensation: Array
     data_surplus: float
 
+    def __repr__(self) -> str:
+        users = np.flatnonzero(self.sharing).tolist()
+        return f"Release(of users {users}, data surplus {self.data_surplus:.6g})"
+
 
 def inverse_covariance_release(
     x: DataExternality, sharing: ArrayLike | Iterable[int] | None = None

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mechopt.formulations.data_externality.leakage import leak_table, posterior_covariance
+from mechopt.formulations.data_externality.exact import problem
+from mechopt.formulations.data_externality.leakage import leak_table, posterior_and_doubt
 from mechopt.solvers.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -24,34 +25,26 @@ BoolArray = NDArray[np.bool_]
 MOST_TABLED = 20
 """Users up to which all sets are looked at for the one of most surplus."""
 
-TIE = 1e-10
-"""Amounts that count as equal, relative to the sum of variances, the most that can leak."""
-
 
 def rounding(x: DataExternality) -> float:
     """Amounts of money that count as nothing, by the rule of the platform's own algorithm."""
-    return TIE * float(np.sum(x.variance))
-
-
-def _left(x: DataExternality, sets: BoolArray) -> Array:
-    """Variance of each type given the data of each set, in units of the noise."""
-    posterior = posterior_covariance(x.scaled_covariance, sets.astype(float))
-    return np.asarray(np.diagonal(posterior, axis1=-2, axis2=-1))
+    return x.noise_variance * problem.rounding(x.scaled_covariance)
 
 
 def losses(x: DataExternality, sets: BoolArray) -> Array:
     """Loss of each user for which it is not paid (money), for each set; both of shape (n_sets, n_users)."""
-    variance = _left(x, sets)
-    # Of a user who shares t is left, and t^2 / (1 - t) is what its own data tell: that is paid for.
-    own = np.where(sets, variance, 0.0)
-    uninformed = np.diag(x.scaled_covariance) - variance - own**2 / (1 - own)
+    posterior, doubt = posterior_and_doubt(x.scaled_covariance, sets)
+    # Without a user's own data t / (1 - t) would be left of it; what these tell is paid for.
+    uninformed = np.diag(x.scaled_covariance) - np.diagonal(posterior, axis1=-2, axis2=-1) / doubt
     found: Array = x.noise_variance * x.value_of_privacy * uninformed
     return found
 
 
 def surpluses(x: DataExternality, sets: BoolArray) -> Array:
     """Data surplus of each set (money), shape (n_sets,)."""
-    leaked = x.noise_variance * (np.diag(x.scaled_covariance) - _left(x, sets))
+    posterior, _ = posterior_and_doubt(x.scaled_covariance, sets)
+    variance = np.diagonal(posterior, axis1=-2, axis2=-1)
+    leaked = x.noise_variance * (np.diag(x.scaled_covariance) - variance)
     found: Array = leaked @ (1 - x.value_of_privacy)
     return found
 

@@ -12,10 +12,8 @@ the platform could ever earn on the others. For members alone :math:`f(A^*) - f(
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
@@ -57,7 +55,7 @@ class TaxedPurchase:
     profit : float
         After taxes (money).
     n_nodes : int
-        Optima of an untaxed platform that were computed.
+        Sets, or nodes of the search tree, that were looked at.
     """
 
     sharing: BoolArray
@@ -67,10 +65,6 @@ class TaxedPurchase:
 
 def taxed_purchase(x: DataExternality, tax: ArrayLike) -> TaxedPurchase:
     """Find what a platform buys that all joined, and that pays a tax for each user who shares.
-
-    Branch and bound on the users who are taxed: what an untaxed platform would earn, with some users bought
-    and others barred, less the taxes on those bought, is a bound, which is met if it buys no other taxed
-    user.
 
     Parameters
     ----------
@@ -94,29 +88,8 @@ def taxed_purchase(x: DataExternality, tax: ArrayLike) -> TaxedPurchase:
     if np.any(rate < 0):
         user = int(np.argmax(rate < 0))
         raise InvalidInput(f"tax[{user}] = {rate[user]:g} must be >= 0")
-    none = np.zeros(x.n_users, dtype=bool)
-    order = count()
-    nodes: list[tuple[float, int, BoolArray, BoolArray]] = [(-np.inf, next(order), none, none)]
-    best, most, n_nodes = none, 0.0, 0
-    while nodes:
-        bound, _, bought, barred = heapq.heappop(nodes)
-        if -bound <= most + rounding(x) and n_nodes:
-            break
-        found = platform_optimum(x.scaled_covariance, x.value_of_privacy, required=bought, barred=barred)
-        n_nodes += 1
-        earned = x.noise_variance * found.profit
-        profit = earned - float(rate @ found.sharing)
-        if profit > most + rounding(x) or (n_nodes == 1 and profit >= most - rounding(x)):
-            best, most = found.sharing, profit
-        # Each other set misses one of its taxed users, and has those before.
-        taken = bought.copy()
-        undecided = np.flatnonzero(found.sharing & (rate > 0) & ~bought)
-        for user in undecided[np.argsort(-rate[undecided], kind="stable")]:
-            left = barred.copy()
-            left[user] = True
-            heapq.heappush(nodes, (float(rate @ taken) - earned, next(order), taken.copy(), left))
-            taken[user] = True
-    return TaxedPurchase(np.asarray(best, dtype=bool), most, n_nodes)
+    found = platform_optimum(x.scaled_covariance, x.value_of_privacy, tax=rate / x.noise_variance)
+    return TaxedPurchase(found.sharing, x.noise_variance * found.profit, found.n_nodes)
 
 
 # ------------------------------------------------------------ least taxes
@@ -161,7 +134,7 @@ def tax_program(
     else:
         others = np.array([x.profile(row, "sets") for row in np.atleast_2d(np.asarray(sets))], dtype=bool)
     others = others[np.any(others != aim, axis=1)]
-    typical = float(np.sum(x.variance))
+    typical = x.total_information
     program = Program("least taxes on sharing", objective_scale=typical)
     tax = program.variable("tax", n, nonneg=True, scale=typical)
     total = program.define("total", cp.sum(tax))
@@ -227,7 +200,7 @@ def pigovian_tax(
     rows = [aim ^ (np.arange(x.n_users) == user) for user in range(x.n_users)]
     wanted = float(profits(x, aim[None])[0])
     # Taxes are as exact as the solver's rows.
-    slack = 1e-9 * float(np.sum(x.variance))
+    slack = 1e-9 * x.total_information
     for done in range(1, MOST_ROUNDS + 1):
         answer = tax_program(x, aim, sets=np.array(rows)).solve(backend, **options)
         if not answer:
