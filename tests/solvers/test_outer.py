@@ -522,7 +522,7 @@ def test_a_logarithm_without_end_is_no_optimum():
     assert not solution.values
 
 
-@pytest.mark.parametrize("seed", (*range(10), 19, 35))
+@pytest.mark.parametrize("seed", [*range(10), 19, 35])
 def test_a_first_choice_of_integers_without_a_point_is_not_the_end(seed):
     rng = np.random.default_rng(seed)
     grid = np.array(list(itertools.product(range(4), repeat=3)))
