@@ -14,7 +14,6 @@ share with whom, at what prices, what VCG charges, and how mixed-VCG settles its
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,8 +47,15 @@ from mechopt.studies.learning import (
     measure_pools,
     pool_checks,
 )
-from mechopt.studies.report import print_plain, show_checks, show_grid
-from mechopt.studies.run import Check, Progress, plain, solve_everywhere, write_csv
+from mechopt.studies.report import print_plain, show_checks, show_grid, show_others
+from mechopt.studies.run import (
+    BackendAnswer,
+    Check,
+    Progress,
+    agreement_check,
+    solve_everywhere,
+    write_tables,
+)
 from mechopt.studies.scenario import SolvedScenario, Table
 
 if TYPE_CHECKING:
@@ -60,6 +66,9 @@ Array = NDArray[np.float64]
 
 EXACT = 1e-9
 """What numbers that two algorithms compute may differ by, relative to the money involved."""
+
+BACKENDS = "share of the backends that find a graph of most welfare, by the money traded"
+"""What the check of the backends measures."""
 
 N_STEPS = 8
 
@@ -183,33 +192,6 @@ def _trade(scenario: Exchange, accuracy: AccuracyFunction, drawn: Iterable[Accur
 
 
 @dataclass(frozen=True, eq=False)
-class BackendAnswer:
-    """What one backend answered to the program; ``error``: of its welfare, relative to the money traded."""
-
-    backend: str
-    solution: Solution
-    error: float
-
-    def agrees(self, tolerance: float) -> bool:
-        """Whether the answer passed its checks and has the most welfare."""
-        return self.solution.status.ok and abs(self.error) <= tolerance
-
-    def record(self) -> dict[str, Any]:
-        """Plain record for CSV and JSON."""
-        s = self.solution
-        return {
-            "backend": self.backend,
-            "version": s.version,
-            "status": str(s.status),
-            "reason": s.reason,
-            "welfare": s.objective,
-            "bound": s.bound,
-            "relative_error": self.error,
-            **{f"{phase}_seconds": spent for phase, spent in s.seconds.items()},
-        }
-
-
-@dataclass(frozen=True, eq=False)
 class ExchangeReport:
     """What the study found.
 
@@ -299,22 +281,15 @@ class ExchangeReport:
 
     def write(self, folder: Path) -> list[Path]:
         """Write tables, the full record and figures into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         tables = {
             "checks": [check.record() for check in self.checks],
             "hospitals": self.hospitals(),
             "edges": self.edges(),
             "curve": self.fit.to_frame().to_dict("records"),
             "pools": self.pools.record(),
-            "backends": [answer.record() for answer in self.answers],
+            "backends": [answer.record("welfare") for answer in self.answers],
         }
-        files = []
-        for name, rows in tables.items():
-            files.append(folder / f"{name}.csv")
-            write_csv(files[-1], rows)
-        files.append(folder / "result.json")
-        record = json.dumps(plain(self.record()), indent=2, allow_nan=False)
-        files[-1].write_text(record + "\n", encoding="utf-8")
+        files = write_tables(folder, tables, self.record())
         return [*files, *figures.save(self.figure(), folder, "exchange")]
 
     def record(self) -> dict[str, Any]:
@@ -339,7 +314,7 @@ class ExchangeReport:
             "hospitals": self.hospitals(),
             "edges": self.edges(),
             "pools": self.pools.record(),
-            "backends": [answer.record() for answer in self.answers],
+            "backends": [answer.record("welfare") for answer in self.answers],
             "skipped": self.skipped,
             "notes": self.notes(),
         }
@@ -437,7 +412,7 @@ def run_exchange(
         *curve_checks(fit, drawn),
         *_market_checks(scenario, fit.accuracy, trade),
         *_mechanism_checks(scenario, fit.accuracy, trade),
-        *_backend_checks(scenario, answers),
+        agreement_check("7 backends agree", BACKENDS, answers, scenario.tolerance),
         *pool_checks(pools, {"own": slice(None, n), "traded": slice(n, None)}, last="largest", first=8),
     )
     return ExchangeReport(scenario, records, fit, len(drawn), trade, answers, skipped, pools, checks)
@@ -604,19 +579,6 @@ def _without(market: SharingMarket, agent: int) -> float:
     return market.solve(forbidden=away).objective - float(market.outside_option[agent])
 
 
-def _backend_checks(scenario: Exchange, answers: tuple[BackendAnswer, ...]) -> list[Check]:
-    return [
-        Check(
-            "7 backends agree",
-            "share of the backends that find a graph of most welfare",
-            sum(answer.agrees(scenario.tolerance) for answer in answers) / len(answers) if answers else 0.0,
-            1.0,
-            0.0,
-            f"each to {scenario.tolerance:g} of the money traded",
-        )
-    ]
-
-
 # ------------------------------------------------------------ the terminal
 
 
@@ -690,13 +652,7 @@ def _show(report: ExchangeReport, console: Console) -> None:
         "mixed-VCG besides in quality of data.",
         "dim",
     )
-    for answer in report.answers:
-        if not answer.agrees(tolerance):
-            why = "" if answer.solution.status.ok else answer.solution.reason
-            print_plain(console, f"{answer.backend}: {why or 'has not the most welfare'}", "yellow")
-    for why in dict.fromkeys(report.skipped.values()):
-        names = ", ".join(name for name, reason in report.skipped.items() if reason == why)
-        print_plain(console, f"not run: {names} ({why})", "dim")
+    show_others(console, report.answers, tolerance, "has not the most welfare", report.skipped)
     show_checks(report.checks, console)
     for note in report.notes():
         print_plain(console, note, "dim")

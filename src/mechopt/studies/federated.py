@@ -24,7 +24,6 @@ design collects.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -60,8 +59,8 @@ from mechopt.studies.learning import (
     measure_pools,
     pool_checks,
 )
-from mechopt.studies.report import print_plain, show_checks
-from mechopt.studies.run import Check, Progress, plain, solve_everywhere, write_csv
+from mechopt.studies.report import print_plain, show_checks, show_skipped
+from mechopt.studies.run import Check, Progress, solve_everywhere, write_tables
 from mechopt.studies.scenario import SolvedScenario, Table
 
 if TYPE_CHECKING:
@@ -438,7 +437,6 @@ class FederatedReport:
 
     def write(self, folder: Path) -> list[Path]:
         """Write tables, the full record and figures into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         tables = {
             "checks": [check.record() for check in self.checks],
             "hospitals": self.hospitals(),
@@ -446,13 +444,7 @@ class FederatedReport:
             "pools": self.pools.record(),
             "backends": [answer.record() for answer in self.answers],
         }
-        files = []
-        for name, rows in tables.items():
-            files.append(folder / f"{name}.csv")
-            write_csv(files[-1], rows)
-        files.append(folder / "result.json")
-        record = json.dumps(plain(self.record()), indent=2, allow_nan=False)
-        files[-1].write_text(record + "\n", encoding="utf-8")
+        files = write_tables(folder, tables, self.record())
         files += figures.save(self.figure("curve"), folder, "learning_curve")
         return [*files, *figures.save(self.figure("contributions"), folder, "contributions")]
 
@@ -899,9 +891,7 @@ def _show(report: FederatedReport, console: Console) -> None:
         if not answer.agrees(tolerance):
             why = "" if answer.solution.status.ok else answer.solution.reason
             print_plain(console, f"{answer.backend}: {why or 'is not the exact answer'}", "yellow")
-    for why in dict.fromkeys(report.skipped.values()):
-        names = ", ".join(name for name, reason in report.skipped.items() if reason == why)
-        print_plain(console, f"not run: {names} ({why})", "dim")
+    show_skipped(console, report.skipped)
     show_checks(report.checks, console)
     for note in report.notes():
         print_plain(console, note, "dim")

@@ -14,7 +14,6 @@ all users; the estimators follow, the utility of what is shared, and the fair va
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,9 +31,15 @@ from mechopt.formulations import figures
 from mechopt.formulations.fair_value.federated import FederatedMeanEstimation
 from mechopt.formulations.fair_value.shapley import FairValue
 from mechopt.solvers.errors import BackendUnavailable, InvalidInput
-from mechopt.solvers.solution import Solution
-from mechopt.studies.report import print_plain, show_checks, show_grid
-from mechopt.studies.run import Check, Progress, plain, solve_everywhere, write_csv
+from mechopt.studies.report import print_plain, show_checks, show_grid, show_others
+from mechopt.studies.run import (
+    BackendAnswer,
+    Check,
+    Progress,
+    agreement_check,
+    solve_everywhere,
+    write_tables,
+)
 from mechopt.studies.scenario import SolvedScenario, Table
 
 if TYPE_CHECKING:
@@ -60,6 +65,9 @@ MOST_USERS = 18
 
 FULL_TIME = 1800
 """Hours a year from which a worker of the wage panel counts as working full time."""
+
+BACKENDS = "share of the backends' estimators whose error is that of Proposition 5"
+"""What the check of the backends measures."""
 
 N_STEPS = 6
 
@@ -270,34 +278,6 @@ def _hold_out(panel: Panel, levels: Ints, rng: np.random.Generator) -> HoldOut:
 
 
 @dataclass(frozen=True, eq=False)
-class BackendAnswer:
-    """What one backend answered to the program of one user's estimator; ``error``: of its EMSE, relative."""
-
-    backend: str
-    user: str
-    solution: Solution
-    error: float
-
-    def agrees(self, tolerance: float) -> bool:
-        """Whether the answer passed its checks and is that of the closed form."""
-        return self.solution.status.ok and abs(self.error) <= tolerance
-
-    def record(self) -> dict[str, Any]:
-        """Plain record for CSV and JSON."""
-        s = self.solution
-        return {
-            "backend": self.backend,
-            "user": self.user,
-            "version": s.version,
-            "status": str(s.status),
-            "reason": s.reason,
-            "emse": s.objective,
-            "relative_error": self.error,
-            **{f"{phase}_seconds": spent for phase, spent in s.seconds.items()},
-        }
-
-
-@dataclass(frozen=True, eq=False)
 class PaymentsReport:
     """What the study found.
 
@@ -365,19 +345,12 @@ class PaymentsReport:
 
     def write(self, folder: Path) -> list[Path]:
         """Write tables, the full record and the figure into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         tables = {
             "checks": [check.record() for check in self.checks],
             "payments": self.table(),
-            "backends": [answer.record() for answer in self.answers],
+            "backends": [answer.record("emse") for answer in self.answers],
         }
-        files = []
-        for name, rows in tables.items():
-            files.append(folder / f"{name}.csv")
-            write_csv(files[-1], rows)
-        files.append(folder / "result.json")
-        record = json.dumps(plain(self.record()), indent=2, allow_nan=False)
-        files[-1].write_text(record + "\n", encoding="utf-8")
+        files = write_tables(folder, tables, self.record())
         return [*files, *figures.save(self.figure(), folder, "payments")]
 
     def record(self) -> dict[str, Any]:
@@ -400,7 +373,7 @@ class PaymentsReport:
                 "measured": dict(self.hold_out.measured),
                 "standard_error": dict(self.hold_out.error),
             },
-            "backends": [answer.record() for answer in self.answers],
+            "backends": [answer.record("emse") for answer in self.answers],
             "skipped": self.skipped,
             "notes": self.notes(),
         }
@@ -469,7 +442,7 @@ def run_fair_payments(
     checks = (
         *_record_checks(panel, hold_out),
         *_value_checks(scenario, estimation, values, again),
-        *_backend_checks(scenario, answers),
+        agreement_check("5 backends agree", BACKENDS, answers, scenario.tolerance),
     )
     return PaymentsReport(scenario, panel, users, estimation, values, hold_out, answers, skipped, checks)
 
@@ -506,7 +479,7 @@ def _solve_everywhere(
         )
         for name, solution in solutions.items():
             error = solution.objective / emse - 1 if solution.values else math.nan
-            answers.append(BackendAnswer(name, panel.names[users[user]], solution, error))
+            answers.append(BackendAnswer(name, solution, error, part=panel.names[users[user]]))
     return tuple(answers), skipped
 
 
@@ -589,19 +562,6 @@ def _value_checks(
     return checks
 
 
-def _backend_checks(scenario: FairPayments, answers: tuple[BackendAnswer, ...]) -> list[Check]:
-    return [
-        Check(
-            "5 backends agree",
-            "share of the backends' estimators whose error is that of Proposition 5",
-            sum(answer.agrees(scenario.tolerance) for answer in answers) / len(answers) if answers else 0.0,
-            1.0,
-            0.0,
-            f"each to {scenario.tolerance:g}, relative",
-        )
-    ]
-
-
 # ------------------------------------------------------------ the terminal, and the figure
 
 
@@ -649,15 +609,7 @@ def _show(report: PaymentsReport, console: Console) -> None:
         "share, its own data by its own level of privacy.",
         "dim",
     )
-    for answer in report.answers:
-        if not answer.agrees(tolerance):
-            why = "" if answer.solution.status.ok else answer.solution.reason
-            print_plain(
-                console, f"{answer.backend}, {answer.user}: {why or 'is not the closed form'}", "yellow"
-            )
-    for why in dict.fromkeys(report.skipped.values()):
-        names = ", ".join(name for name, reason in report.skipped.items() if reason == why)
-        print_plain(console, f"not run: {names} ({why})", "dim")
+    show_others(console, report.answers, tolerance, "is not the closed form", report.skipped)
     show_checks(report.checks, console)
     for note in report.notes():
         print_plain(console, note, "dim")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich import box
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mechopt.solvers.backend import backends
 from mechopt.studies.ledger_page import backend_text, verdict_text
-from mechopt.studies.run import Check, RunReport
+from mechopt.studies.run import BackendAnswer, Check, RunReport
 from mechopt.verification.by_backend import NO_PROGRAM
 from mechopt.verification.claim import Claim, Ledger, Outcome, Verdict
 
@@ -56,8 +56,29 @@ def show_run(report: RunReport, console: Console) -> None:
         if not row.agrees(scenario.tolerance):
             why = row.solution.reason if not row.solution.status.ok else ""
             print_plain(console, f"{row.backend}: {why or 'does not meet the reference'}", "yellow")
-    for why in dict.fromkeys(report.skipped.values()):
-        names = ", ".join(name for name, reason in report.skipped.items() if reason == why)
+    show_skipped(console, report.skipped)
+
+
+def show_others(
+    console: Console,
+    answers: Iterable[BackendAnswer],
+    tolerance: float,
+    wrong: str,
+    skipped: Mapping[str, str],
+) -> None:
+    """Print why answers do not agree (``wrong`` where the solver does not say), and what was not run."""
+    for answer in answers:
+        if not answer.agrees(tolerance):
+            why = "" if answer.solution.status.ok else answer.solution.reason
+            name = f"{answer.backend}, {answer.part}" if answer.part else answer.backend
+            print_plain(console, f"{name}: {why or wrong}", "yellow")
+    show_skipped(console, skipped)
+
+
+def show_skipped(console: Console, skipped: Mapping[str, str]) -> None:
+    """Print which backends were not run, by reason."""
+    for why in dict.fromkeys(skipped.values()):
+        names = ", ".join(name for name, reason in skipped.items() if reason == why)
         print_plain(console, f"not run: {names} ({why})", "dim")
 
 

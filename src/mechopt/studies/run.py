@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -74,6 +74,51 @@ class Check:
     def record(self) -> dict[str, Any]:
         """Plain record for CSV and JSON."""
         return {**asdict(self), "passed": self.passed}
+
+
+@dataclass(frozen=True, eq=False)
+class BackendAnswer:
+    """What one backend answered to a study's program.
+
+    Attributes
+    ----------
+    backend : str
+    solution : Solution
+    error : float
+        Of its objective, relative to a size that the study names; NaN without an answer.
+    part : str
+        Which of the study's programs it is of, if there are several.
+    """
+
+    backend: str
+    solution: Solution
+    error: float
+    part: str = ""
+
+    def agrees(self, tolerance: float) -> bool:
+        """Whether the answer passed its checks and has the objective that it should have."""
+        return self.solution.status.ok and abs(self.error) <= tolerance
+
+    def record(self, objective: str) -> dict[str, Any]:
+        """Plain record for CSV and JSON, the objective under its name in the study."""
+        s = self.solution
+        return {
+            "backend": self.backend,
+            **({"part": self.part} if self.part else {}),
+            "version": s.version,
+            "status": str(s.status),
+            "reason": s.reason,
+            objective: s.objective,
+            "bound": s.bound,
+            "relative_error": self.error,
+            **{f"{phase}_seconds": spent for phase, spent in s.seconds.items()},
+        }
+
+
+def agreement_check(name: str, says: str, answers: Sequence[BackendAnswer], tolerance: float) -> Check:
+    """Check that every backend's answer agrees; ``says`` tells of which answers that is the share."""
+    share = sum(answer.agrees(tolerance) for answer in answers) / len(answers) if answers else 0.0
+    return Check(name, says, share, 1.0, 0.0, f"each to {tolerance:g}, relative")
 
 
 def run_study(scenario: BaseScenario, folder: Path, *, progress: Progress = lambda *_: None) -> Report:
@@ -353,6 +398,17 @@ def _record(report: RunReport) -> dict[str, Any]:
     }
 
 
+def write_tables(folder: Path, tables: Mapping[str, Iterable[dict[str, Any]]], record: Any) -> list[Path]:
+    """Write each table as CSV, and the full record as ``result.json``; return what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.csv" for name in tables]
+    for path, rows in zip(files, tables.values(), strict=True):
+        write_csv(path, rows)
+    files.append(folder / "result.json")
+    files[-1].write_text(json.dumps(plain(record), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return files
+
+
 def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write records as CSV, with a column for every key that one of them has."""
     rows = list(rows)
@@ -390,12 +446,14 @@ def check_output(out: Path) -> None:
 
 
 __all__ = [
+    "BackendAnswer",
     "BackendRow",
     "Check",
     "MechanismError",
     "Progress",
     "Report",
     "RunReport",
+    "agreement_check",
     "check_output",
     "plain",
     "run_scenario",
@@ -403,4 +461,5 @@ __all__ = [
     "solve_everywhere",
     "write_csv",
     "write_report",
+    "write_tables",
 ]

@@ -16,7 +16,6 @@ less. A platform that buys some members' data learns about all of them, and pays
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,8 +43,15 @@ from mechopt.formulations.data_externality.policy import (
 )
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.solution import Solution
-from mechopt.studies.report import print_plain, show_checks, show_grid
-from mechopt.studies.run import Check, Progress, plain, solve_everywhere, write_csv
+from mechopt.studies.report import print_plain, show_checks, show_grid, show_others
+from mechopt.studies.run import (
+    BackendAnswer,
+    Check,
+    Progress,
+    agreement_check,
+    solve_everywhere,
+    write_tables,
+)
 from mechopt.studies.scenario import SolvedScenario, Table
 
 if TYPE_CHECKING:
@@ -75,6 +81,9 @@ N_STARTS = 5
 
 MOST_MEMBERS = 40
 """Members beyond which a picture cannot be read."""
+
+BACKENDS = "share of the backends whose mediator has the surplus of the formula, by the money involved"
+"""What the check of the backends measures."""
 
 N_STEPS = 6
 
@@ -173,32 +182,6 @@ class SocialNetwork(SolvedScenario):
 
 
 # ------------------------------------------------------------ the run
-
-
-@dataclass(frozen=True, eq=False)
-class BackendAnswer:
-    """What one backend answered to the mediator's program; ``error``: of its surplus, relative."""
-
-    backend: str
-    solution: Solution
-    error: float
-
-    def agrees(self, tolerance: float) -> bool:
-        """Whether the answer passed its checks and has the surplus of the formula."""
-        return self.solution.status.ok and abs(self.error) <= tolerance
-
-    def record(self) -> dict[str, Any]:
-        """Plain record for CSV and JSON."""
-        s = self.solution
-        return {
-            "backend": self.backend,
-            "version": s.version,
-            "status": str(s.status),
-            "reason": s.reason,
-            "data_surplus": s.objective,
-            "relative_error": self.error,
-            **{f"{phase}_seconds": spent for phase, spent in s.seconds.items()},
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,21 +293,14 @@ class SocialReport:
 
     def write(self, folder: Path) -> list[Path]:
         """Write tables, the full record and the picture into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         tables = {
             "checks": [check.record() for check in self.checks],
             "members": self.members(),
             "groups": self.summary(),
             "arrangements": self.arrangements(),
-            "backends": [answer.record() for answer in self.answers],
+            "backends": [answer.record("data_surplus") for answer in self.answers],
         }
-        files = []
-        for name, rows in tables.items():
-            files.append(folder / f"{name}.csv")
-            write_csv(files[-1], rows)
-        files.append(folder / "result.json")
-        record = json.dumps(plain(self.record()), indent=2, allow_nan=False)
-        files[-1].write_text(record + "\n", encoding="utf-8")
+        files = write_tables(folder, tables, self.record())
         if self.model.n_users <= MOST_MEMBERS:
             files += figures.save(self.figure(), folder, "network")
         return files
@@ -344,7 +320,7 @@ class SocialReport:
             "groups": self.summary(),
             "arrangements": self.arrangements(),
             "advice": str(self.advice),
-            "backends": [answer.record() for answer in self.answers],
+            "backends": [answer.record("data_surplus") for answer in self.answers],
             "skipped": self.skipped,
             "notes": self.notes(),
         }
@@ -433,7 +409,7 @@ def run_social_network(
         *_network_checks(scenario, model, market, types),
         *_market_checks(model, market, tries),
         *_policy_checks(model, tax, mediator, tries),
-        *_backend_checks(scenario, answers),
+        agreement_check("6 backends agree", BACKENDS, answers, scenario.tolerance),
     )
     return SocialReport(scenario, model, groups, market, tax, mediator, advice, answers, skipped, checks)
 
@@ -645,19 +621,6 @@ def _most_passed(model: DataExternality) -> Array:
     return passed
 
 
-def _backend_checks(scenario: SocialNetwork, answers: tuple[BackendAnswer, ...]) -> list[Check]:
-    return [
-        Check(
-            "6 backends agree",
-            "share of the backends whose mediator has the surplus of the formula",
-            sum(answer.agrees(scenario.tolerance) for answer in answers) / len(answers) if answers else 0.0,
-            1.0,
-            0.0,
-            f"each to {scenario.tolerance:g} of the money involved",
-        )
-    ]
-
-
 # ------------------------------------------------------------ the terminal
 
 
@@ -731,13 +694,7 @@ def _show(report: SocialReport, console: Console) -> None:
         "what leaks at the value of privacy. Of those who sell nothing the first eight are shown.",
         "dim",
     )
-    for answer in report.answers:
-        if not answer.agrees(tolerance):
-            why = "" if answer.solution.status.ok else answer.solution.reason
-            print_plain(console, f"{answer.backend}: {why or 'has not the surplus of the formula'}", "yellow")
-    for why in dict.fromkeys(report.skipped.values()):
-        names = ", ".join(name for name, reason in report.skipped.items() if reason == why)
-        print_plain(console, f"not run: {names} ({why})", "dim")
+    show_others(console, report.answers, tolerance, "has not the surplus of the formula", report.skipped)
     show_checks(report.checks, console)
     for note in report.notes():
         print_plain(console, note, "dim")
