@@ -127,6 +127,19 @@ def _here(
         yield settings.run(claim)
 
 
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back, also from a process that is started inside: it would show what it was importing."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker:
     """A process, the pipe to it, and the claim it is at."""
 
@@ -134,7 +147,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=_work, args=(other, load, settings), daemon=True)
-        self.process.start()
+        with _without_interrupts():
+            self.process.start()
         other.close()
         self.claim: Claim | None = None
 
