@@ -209,7 +209,7 @@ class ExchangeableGroups:
             self.value_of_privacy[group],
             noise_variance=self.noise_variance,
             spillover=self.spillover,
-            joining_utility=utility,  # type: ignore[arg-type]
+            joining_utility=utility,  # type: ignore[arg-type]  # a number, array or function: read there
         )
 
     def counts(self, counts: ArrayLike, name: str = "sharing", most: ArrayLike | None = None) -> IntArray:

@@ -342,7 +342,7 @@ def _stacked(gains: list[Any], data_size: Array) -> Callable[[Array], Array] | N
     for totals in (data_size, data_size.sum() - data_size / 2):
         try:
             found = np.asarray(together(totals))
-        except Exception:
+        except Exception:  # a function that takes no arrays of parameters is called agent by agent instead
             return None
         each = [float(gain(total)) for gain, total in zip(gains, totals, strict=True)]
         if found.shape != totals.shape or not np.allclose(found, each, rtol=TIE, atol=0):
