@@ -20,6 +20,7 @@ import numpy as np
 
 from mechopt.solvers.errors import InvalidInput, NotApplicable
 from mechopt.solvers.rerouting import Solve, rerouted
+from mechopt.verification.evidence import noting_confirmations
 from mechopt.verification.shrinking import shrink as shrink_instance
 
 Instance = Any
@@ -173,6 +174,8 @@ class Outcome:
         Backends that solved the programs of the check; empty if it solved none.
     backends : tuple of BackendRow
         How other backends fared, if asked for.
+    confirmed : tuple of str
+        What a second computation bore out at the counterexample.
     """
 
     claim: Claim
@@ -189,6 +192,12 @@ class Outcome:
     n_shrinking: int = 0
     solved_by: tuple[str, ...] = ()
     backends: tuple[BackendRow, ...] = ()
+    confirmed: tuple[str, ...] = ()
+
+    @property
+    def twice_computed(self) -> bool:
+        """Whether a refutation was borne out in rationals or by a second computation."""
+        return self.verdict is Verdict.REFUTED and (self.exact_gap is not None or bool(self.confirmed))
 
     @property
     def as_expected(self) -> bool:
@@ -218,6 +227,7 @@ class Outcome:
             "gap": None if np.isnan(self.gap) else self.gap,
             "exact_gap": None if self.exact_gap is None else str(self.exact_gap),
             "witness": self.witness,
+            "confirmed": "; ".join(self.confirmed),
             "solved_by": ", ".join(self.solved_by),
             "seconds": self.seconds,
         }
@@ -234,6 +244,8 @@ class Outcome:
             told += f"\n  {self.witness}"
         if self.exact_gap is not None:
             told += f"\n  in rationals it fails by {self.exact_gap}"
+        for fact in self.confirmed:
+            told += f"\n  confirmed: {fact}"
         for row in self.backends:
             told += f"\n  {row.backend}: {row.state}" + (f"; {row.told}" if row.told else "")
         return told
@@ -294,6 +306,8 @@ class Trial:
         What broke it.
     solves : tuple of Solve
         The programs that the check solved.
+    confirmed : tuple of str
+        What a second computation bore out; see `evidence.confirm`.
     """
 
     number: int
@@ -301,6 +315,7 @@ class Trial:
     finding: Finding | None
     error: Exception | None = None
     solves: tuple[Solve, ...] = ()
+    confirmed: tuple[str, ...] = ()
 
     @property
     def applies(self) -> bool:
@@ -320,12 +335,12 @@ def try_instance(
     time_limit: float | None = None,
 ) -> Trial:
     """Check one instance, the programs in it on another backend if so asked."""
-    with rerouted(backend, time_limit=time_limit) as watch:
+    with rerouted(backend, time_limit=time_limit) as watch, noting_confirmations() as facts:
         try:
             finding = claim.check(instance)
         except Exception as error:  # a check that breaks decides nothing, and must not end the run
             return Trial(number, instance, None, error, tuple(watch.solves))
-    return Trial(number, instance, finding, None, tuple(watch.solves))
+    return Trial(number, instance, finding, None, tuple(watch.solves), tuple(facts))
 
 
 def try_all(
@@ -450,6 +465,7 @@ def judge(claim: Claim, trials: Iterable[Trial]) -> Outcome:
                 gap=float(trial.finding.gap),
                 exact_gap=exact_gap,
                 solved_by=by(),
+                confirmed=trial.confirmed,
             )
     return undecided(
         f"{len(failures)} of {n_checked} instances fail in floating point, by up to {worst:.1e}, and none of "
@@ -492,12 +508,14 @@ def shrunk(outcome: Outcome, max_checks: int) -> Outcome:
         smaller, n_checks = shrink_instance(outcome.counterexample, fails, max_checks=max_checks)
         if smaller is outcome.counterexample:
             return replace(outcome, n_shrinking=n_checks)
-        finding = claim.check(smaller)
+        trial = try_instance(claim, 0, smaller)
+        assert trial.finding is not None, "it was checked by fails, above"
     return replace(
         outcome,
         counterexample=smaller,
-        witness=finding.witness,
-        gap=float(finding.gap),
+        witness=trial.finding.witness,
+        gap=float(trial.finding.gap),
+        confirmed=trial.confirmed,
         exact_gap=borne_out_exactly(claim, smaller)[1],
         found_as=outcome.counterexample,
         n_shrinking=n_checks,

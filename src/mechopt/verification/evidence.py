@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,27 @@ def row(values: Iterable[Any]) -> str:
     return "(" + ", ".join(f"{float(value):.6g}" for value in values) + ")"
 
 
+_CONFIRMED: ContextVar[list[str] | None] = ContextVar("confirmed", default=None)
+
+
+@contextmanager
+def noting_confirmations() -> Iterator[list[str]]:
+    """Collect what `confirm` bears out inside the block."""
+    facts: list[str] = []
+    token = _CONFIRMED.set(facts)
+    try:
+        yield facts
+    finally:
+        _CONFIRMED.reset(token)
+
+
 def confirm(fact: Any, what: str) -> None:
-    """Stop a refutation that its second computation does not bear out: the claim becomes undecided."""
+    """Stop a refutation that its second computation does not bear out: the claim becomes undecided.
+
+    What is borne out is noted in the outcome, so that a refutation without a second computation is seen.
+    """
     if not fact:
         raise MechanismError(f"not confirmed: {what}")
+    facts = _CONFIRMED.get()
+    if facts is not None and what not in facts:
+        facts.append(what)
