@@ -20,9 +20,12 @@ from scipy.optimize import brentq
 import mechopt as mo
 from mechopt.formulations.accuracy_shaping import AccuracyShaping, ShapedMechanism, closed_form
 from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
-from mechopt.studies import federated, learning
+from mechopt.studies import learning
 from mechopt.studies.calibrate import AccuracyFit, accuracy_curve
-from mechopt.studies.federated import FederatedLearning, FederatedReport, interval, run_federated
+from mechopt.studies.federated import FederatedLearning, FederatedReport, run_federated
+from mechopt.studies.federated.study import POOLS
+from mechopt.studies.learning import interval
+from mechopt.studies.run import agreement_check
 from mechopt.studies.scenario import load_scenario
 
 pytest.importorskip("sklearn", reason="needs mechopt[data]")
@@ -83,7 +86,7 @@ def again(
     report: FederatedReport, trained_again: Callable[..., FederatedReport], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., FederatedReport]:
     """Run the same, but for the models of the pools: those of the first run stay."""
-    monkeypatch.setattr(federated, "measure_pools", lambda *_: report.pools)
+    monkeypatch.setattr("mechopt.studies.federated.study.measure_pools", lambda *_: report.pools)
     return trained_again
 
 
@@ -335,7 +338,7 @@ def test_gains_that_are_off_fail(report: FederatedReport, deviation: float, pass
     checks = {
         check.name: check
         for check in learning.pool_checks(
-            replace(pools, gain=gain, apart=apart), federated.POOLS, last="shaped", first=8
+            replace(pools, gain=gain, apart=apart), POOLS, last="shaped", first=8
         )
     }
     check = checks["9 set aside, gain"]
@@ -415,7 +418,7 @@ def test_a_backend_that_fails_is_a_row(again: Callable[..., FederatedReport]) ->
     exact, scs = found.answers
     assert exact.agrees(1e-6)
     assert not scs.solution.status.ok
-    assert len(scs.record()["reason"]) > 5
+    assert len(scs.record("total_data")["reason"]) > 5
 
 
 def test_an_answer_that_is_off_does_not_agree(report: FederatedReport) -> None:
@@ -424,7 +427,7 @@ def test_an_answer_that_is_off_does_not_agree(report: FederatedReport) -> None:
     for wrong in ({"error": 1e-5}, {"error": -1e-5}, {"contribution_error": 1e-5}, {"error": np.nan}):
         assert not replace(answer, **wrong).agrees(1e-6)
     assert not replace(answer, contribution_error=np.nan).agrees(1e-6)
-    assert not federated._backend_checks(report.scenario, ())[0].passed
+    assert not agreement_check("agree", "nobody answered", (), 1e-6).passed
 
 
 # ------------------------------------------------------------ files and terminal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -11,10 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from mechopt.solvers.backend import backends
+from mechopt.solvers.solution import Solution
 from mechopt.studies.ledger_page import backend_text, verdict_text
 from mechopt.studies.run import BackendAnswer, Check, RunReport
 from mechopt.verification.by_backend import NO_PROGRAM
 from mechopt.verification.claim import Claim, Ledger, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from mechopt.studies.learning import Pools
 
 _FIRST_COLUMN = 12
 """Characters of the first column of a plain table that stay on one line."""
@@ -73,6 +78,47 @@ def show_others(
             name = f"{answer.backend}, {answer.part}" if answer.part else answer.backend
             print_plain(console, f"{name}: {why or wrong}", "yellow")
     show_skipped(console, skipped)
+
+
+def show_answers(console: Console, measures: str, answers: Iterable[BackendAnswer]) -> None:
+    """Print what backends answered to a study's program; ``measures`` is the name of the objective."""
+    show_grid(
+        console,
+        ("backend", "status", measures, "rel. error", "compile", "solve"),
+        [
+            (
+                answer.backend,
+                str(answer.solution.status),
+                f"{answer.solution.objective:.8g}",
+                f"{answer.error:.0e}",
+                *times(answer.solution),
+            )
+            for answer in answers
+        ],
+    )
+
+
+def show_pools(console: Console, pools: Pools) -> None:
+    """Print what models trained on pools of records score, beside what the curve says."""
+    show_grid(
+        console,
+        ("pool", "trained on", "curve", "new splits", "set aside"),
+        [
+            (
+                name,
+                str(pools.trained[k]),
+                f"{pools.curve[k]:.4f} ±{pools.curve_sd[k]:.4f}",
+                f"{pools.fresh[k]:.4f} ±{pools.fresh_sd[k]:.4f}",
+                f"{pools.apart[k]:.4f} ±{pools.apart_sd[k]:.4f}",
+            )
+            for k, name in enumerate(pools.names)
+        ],
+    )
+
+
+def times(solution: Solution) -> list[str]:
+    """Seconds of compiling and of solving, for a table."""
+    return [f"{solution.seconds.get(phase, math.nan):.3f} s" for phase in ("compile", "solve")]
 
 
 def show_skipped(console: Console, skipped: Mapping[str, str]) -> None:
