@@ -17,8 +17,8 @@ from rich.console import Console
 import mechopt as mo
 from mechopt.formulations.functions import PowerLawAccuracy
 from mechopt.formulations.sharing_market.model import SharingMarket
-from mechopt.studies import exchange
 from mechopt.studies.exchange import Exchange, ExchangeReport, run_exchange
+from mechopt.studies.exchange import study as exchange
 from mechopt.studies.scenario import load_scenario
 
 pytest.importorskip("sklearn", reason="needs mechopt[data]")

@@ -14,8 +14,8 @@ from rich.console import Console
 
 import mechopt as mo
 from mechopt.formulations.fair_value.federated import FederatedMeanEstimation
-from mechopt.studies import payments
 from mechopt.studies.payments import FairPayments, Panel, PaymentsReport, run_fair_payments
+from mechopt.studies.payments import study as payments
 from mechopt.studies.scenario import load_scenario
 
 SMALL = """title = "small [/red]"
@@ -67,7 +67,7 @@ def again(
     report: PaymentsReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., PaymentsReport]:
     """Run once more, with the estimates of samples left out of the first run."""
-    monkeypatch.setattr(payments, "_hold_out", lambda *_: report.hold_out)
+    monkeypatch.setattr(payments, "leave_samples_out", lambda *_: report.hold_out)
     return lambda text=SMALL, **options: run(tmp_path, text, **options)
 
 
@@ -152,7 +152,7 @@ def test_wrong_values_fail(again: Callable[..., PaymentsReport], monkeypatch: py
 
 
 def test_wrong_errors_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = payments.Panel.within.func
+    right = Panel.within.func
     monkeypatch.setattr(Panel, "within", property(lambda self: 1.5 * right(self)))
     found = failed(run(tmp_path))
     assert {"2 error, private", "2 error, federated", "2 error, direct"} & found

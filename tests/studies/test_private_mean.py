@@ -15,8 +15,9 @@ from rich.console import Console
 import mechopt as mo
 from mechopt.formulations import figures
 from mechopt.formulations.screening.simulation import laplace_scale
-from mechopt.studies import private_mean
 from mechopt.studies.private_mean import OpenDPMean, PrivateMean, PrivateMeanReport, run_private_mean
+from mechopt.studies.private_mean.checks import ACCOUNTING
+from mechopt.studies.private_mean.scenario import LIBRARIES, MOST_RECORDS
 from mechopt.studies.run import Check, run_study
 from mechopt.studies.scenario import KINDS, BaseScenario, bundled_scenarios, load_scenario
 
@@ -200,14 +201,14 @@ def test_progress_counts_the_steps(tmp_path: Path) -> None:
 # ------------------------------------------------------------ privacy
 
 
-@pytest.mark.parametrize("n_records", [1, 10, 242, 9950, private_mean.MOST_RECORDS])
+@pytest.mark.parametrize("n_records", [1, 10, 242, 9950, MOST_RECORDS])
 @pytest.mark.parametrize("eps", [0.01, 0.21, 2.0])
 def test_opendp_accounts_for_the_privacy_level(n_records: int, eps: float) -> None:
     release = OpenDPMean(n_records, eps)
     assert eps * (1 - 1e-12) <= release.loss <= eps
     # What the accounting of rounding costs: nothing that anybody would notice.
     least = laplace_scale(n_records, eps)
-    assert least * (1 - 1e-15) <= release.scale <= least * (1 + private_mean.ACCOUNTING)
+    assert least * (1 - 1e-15) <= release.scale <= least * (1 + ACCOUNTING)
 
 
 def test_opendp_releases_the_mean_with_that_noise() -> None:
@@ -352,7 +353,7 @@ def test_a_missing_library_is_named_before_any_work(
     scenario, folder = load(tmp_path)  # reading it needs no library
     monkeypatch.setitem(sys.modules, module, None)
     steps: list[Any] = []
-    name = private_mean.LIBRARIES[module]
+    name = LIBRARIES[module]
     with pytest.raises(mo.BackendUnavailable, match=rf'needs {name}, not.*pip install "mechopt\[privacy\]"'):
         run_private_mean(scenario, folder, progress=lambda *step: steps.append(step))
     assert not steps

@@ -15,9 +15,15 @@ from rich.console import Console
 
 import mechopt as mo
 from mechopt.formulations.data_externality.model import DataExternality
-from mechopt.studies import social_network
 from mechopt.studies.scenario import load_scenario
-from mechopt.studies.social_network import SocialNetwork, SocialReport, best_for_all, run_social_network
+from mechopt.studies.social_network import (
+    SocialNetwork,
+    SocialReport,
+    best_for_all,
+    checks,
+    run_social_network,
+    study,
+)
 
 SMALL = """title = "small [/red]"
 mechanism = "data-externality"
@@ -92,7 +98,7 @@ def test_the_market_is_the_best_of_all_sets(report: SocialReport) -> None:
     for mask in range(2**high.size):
         trial = sharing.copy()
         trial[high[[bool(mask >> bit & 1) for bit in range(high.size)]]] = True
-        profits.append(social_network._profit(model, trial))
+        profits.append(checks._profit(model, trial))
     assert report.market.profit == pytest.approx(max(profits), rel=1e-9)
 
 
@@ -138,7 +144,7 @@ def test_climbing_finds_what_all_sets_do(monkeypatch: pytest.MonkeyPatch) -> Non
         root = rng.normal(size=(9, 12))
         model = DataExternality(root @ root.T / 9, rng.uniform(0.2, 2.0, 9))
         exact = model.data_surplus(best_for_all(model, rng))
-        monkeypatch.setattr(social_network, "MOST_PROVEN", 0)
+        monkeypatch.setattr(checks, "MOST_PROVEN", 0)
         assert model.data_surplus(best_for_all(model, rng)) == pytest.approx(exact, rel=1e-9)
         monkeypatch.undo()
 
@@ -182,13 +188,13 @@ def test_a_worse_purchase_fails(again: Callable[..., SocialReport], monkeypatch:
 
 
 def test_wrong_taxes_fail(again: Callable[..., SocialReport], monkeypatch: pytest.MonkeyPatch) -> None:
-    right = social_network.pigovian_tax
+    right = study.pigovian_tax
 
     def half(model: Any, target: Any) -> Any:
         found = right(model, target)
         return found.replace(values={**found.values, "tax": 0.5 * found["tax"]})
 
-    monkeypatch.setattr(social_network, "pigovian_tax", half)
+    monkeypatch.setattr(study, "pigovian_tax", half)
     assert "4 taxed purchase" in failed(again())
 
 
@@ -226,7 +232,7 @@ def test_progress_counts_the_steps(again: Callable[..., SocialReport]) -> None:
     steps: list[tuple[str, int, int]] = []
     again(progress=lambda *step: steps.append(step))
     assert [number for _, number, _ in steps] == [0, 1, 2, 3, 3, 4]
-    assert {total for _, _, total in steps} == {social_network.N_STEPS}
+    assert {total for _, _, total in steps} == {study.N_STEPS}
 
 
 @pytest.mark.parametrize(
