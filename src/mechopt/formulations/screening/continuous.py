@@ -8,502 +8,55 @@ changes the demander's expected utility by
 Where D = 0 gives quantities that fall with the type, they are optimal (eq. 29). Where they rise, types on an
 interval [a, b] must share one contract ("ironing"): the integral of D over it is 0, and D is 0 at its ends.
 A fine grid tells how many such intervals there are and where; root finding then gives their ends.
-
-Everything is integrated by Gauss-Legendre panels that are halved until they agree. Expectations integrate a
-function's Legendre series against F, which is bounded, and so need no density where that is infinite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.polynomial import legendre
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from scipy.optimize import brentq
 
-from mechopt.formulations import checks, menus
+from mechopt.formulations import checks
 from mechopt.formulations.functions import ConcaveFunction, LogGain
 from mechopt.formulations.screening import exact
+from mechopt.formulations.screening.continuous_menu import ContinuousForm, ContinuousMenu, Pool
+from mechopt.formulations.screening.distribution import (
+    TINY,
+    TypeLaw,
+    check_density,
+    check_frozen,
+    search_grid,
+)
 from mechopt.formulations.screening.model import ScreeningContract
 from mechopt.formulations.screening.program import Form, declare
-from mechopt.solvers.errors import InvalidInput, NotApplicable, SolverFailure, Unbounded
+from mechopt.formulations.screening.quadrature import (
+    Rule,
+    TailIntegral,
+    expectation_weights,
+    panel_nodes,
+    panels,
+)
+from mechopt.solvers.errors import InvalidInput, SolverFailure, Unbounded
 from mechopt.solvers.program import Program
-from mechopt.verification.audit import Audit, audit_choices
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = ["ContinuousContract", "ContinuousForm", "ContinuousMenu", "Grid", "Pool"]
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
-Rule = Callable[[FloatArray, FloatArray], FloatArray]
-"""Integrals over panels: from left and right ends, shape (n,), to values, shape (n, n_integrals)."""
+_EPS = float(np.finfo(np.float64).eps)
 
 Grid = Literal["right", "paper"]
 """Types at the right ends of equal cells, or at the left ends as in the paper, which leaves out ``hi``."""
 
-_EPS = float(np.finfo(np.float64).eps)
-_CELLS = 4096
-_TINY = 1e-290
 # A formula that rises by less than this, relatively, is taken as flat: pooling would change nothing.
 _RISE = 1e-9
-# Panels are halved until that changes less than this share of the whole integral.
-_AGREE = 1e-14
-_MOST_PANELS = 200_000
-
-
-# ------------------------------------------------------------ the distribution of types
-
-
-class _Law:
-    """A distribution truncated to [lo, hi], with small probabilities taken from the nearer tail."""
-
-    def __init__(self, dist: Any, lo: float, hi: float) -> None:
-        self._lo, self._hi, self._dist = lo, hi, dist
-        self._pdf, self._cdf = _method(dist, "pdf"), _method(dist, "cdf")
-        self._ppf = _method(dist, "ppf", "icdf")
-        self._sf = _method(dist, "sf", "ccdf", default=lambda x: 1 - self._cdf(x))
-        self._isf = _method(dist, "isf", "iccdf", default=lambda u: self._ppf(1 - u))
-        self._logpdf = _method(dist, "logpdf", default=lambda x: np.log(self._pdf(x)))
-        self._logcdf = _method(dist, "logcdf", default=lambda x: np.log(self._cdf(x)))
-        self._logsf = _method(dist, "logsf", "logccdf", default=lambda x: np.log(self._sf(x)))
-        if np.shape(self._cdf(lo)) != ():
-            raise InvalidInput("dist must be one distribution; its parameters are arrays")
-        self._median = float(self._ppf(0.5))
-        self._total = 1.0
-        self._total = float(self.prob(np.array(lo), np.array(hi)))
-        if not self._total > 0:
-            raise InvalidInput(
-                f"dist gives [lo, hi] = [{lo:g}, {hi:g}] the probability {self._total:g}; it must be > 0, "
-                "so choose lo and hi where the types are"
-            )
-
-    def prob(self, left: FloatArray, right: FloatArray) -> FloatArray:
-        """Probability of [left, right]."""
-        # Beyond the median, differences of the distribution function lose the digits of the upper tail.
-        upper = np.broadcast_to(left > self._median, np.broadcast_shapes(left.shape, right.shape))
-        if upper.all():
-            return np.asarray((self._sf(left) - self._sf(right)) / self._total, dtype=np.float64)
-        below = np.asarray(self._cdf(right) - self._cdf(left), dtype=np.float64)
-        if upper.any():
-            below = np.where(upper, self._sf(left) - self._sf(right), below)
-        return below / self._total
-
-    def cdf(self, eps: FloatArray) -> FloatArray:
-        """Probability of [lo, eps]."""
-        return self.prob(np.asarray(self._lo), eps)
-
-    def pdf(self, eps: FloatArray) -> FloatArray:
-        """Density; at the ends of the support, where conventions differ, the limit from inside."""
-        density = np.asarray(self._pdf(eps), dtype=np.float64)
-        ends = (density == 0) & ((eps <= self._lo) | (eps >= self._hi))
-        if ends.any():
-            inside = np.clip(eps, np.nextafter(self._lo, self._hi), np.nextafter(self._hi, self._lo))
-            density = np.where(ends, self._pdf(inside), density)
-        return np.asarray(density / self._total)
-
-    def ppf(self, share: FloatArray) -> FloatArray:
-        """Type below which the given share of types lies."""
-        start = float(self._cdf(self._lo))
-        from_below = start + share * self._total
-        lower = from_below <= 0.5
-        eps = np.asarray(self._ppf(np.where(lower, from_below, 0.5)), dtype=np.float64)
-        if not lower.all():
-            from_above = float(self._sf(self._hi)) + (1 - share) * self._total
-            eps = np.where(lower, eps, self._isf(np.where(lower, 0.5, from_above)))
-        return np.clip(eps, self._lo, self._hi)
-
-    def hazard(self, eps: FloatArray) -> FloatArray:
-        """Inverse hazard rate F / f (nats), in logarithms where both underflow; 0 at lo."""
-        below, density = self.cdf(eps), self.pdf(eps)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = below / density
-        lost = (eps > self._lo) & ((density < _TINY) | (below < _TINY))
-        if lost.any():
-            ratio = ratio.copy() if ratio.ndim else np.array(ratio)
-            ratio[lost] = self._hazard_of_logs(eps[lost])
-        return np.asarray(np.where(eps > self._lo, ratio, 0.0))
-
-    def _hazard_of_logs(self, eps: FloatArray) -> FloatArray:
-        inside = np.clip(eps, np.nextafter(self._lo, self._hi), np.nextafter(self._hi, self._lo))
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            if self._lo > self._median:
-                start, change = self._logsf(self._lo), self._logsf(inside) - self._logsf(self._lo)
-            else:
-                start, change = self._logcdf(inside), self._logcdf(self._lo) - self._logcdf(inside)
-            logs = start + np.log1p(-np.exp(change)) - self._logpdf(inside)
-            return np.asarray(np.exp(logs), dtype=np.float64)
-
-    def log_density(self, eps: FloatArray) -> FloatArray:
-        """Logarithm of the density before truncation."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(self._logpdf(eps), dtype=np.float64)
-
-
-def _method(dist: Any, *names: str, default: Callable[[Any], Any] | None = None) -> Callable[[Any], Any]:
-    """Find a function under the names of scipy's older or newer distributions."""
-    for name in names:
-        found = getattr(dist, name, None)
-        if callable(found):
-            return found  # type: ignore[no-any-return]
-    if default is None:
-        raise InvalidInput(
-            f"dist must be a frozen continuous distribution such as scipy.stats.beta(2, 5); "
-            f"{type(dist).__name__} has no {names[0]!r}"
-        )
-    return default
-
-
-# ------------------------------------------------------------ integrals
-
-
-def _gauss(n_nodes: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Nodes and weights on [0, 1], slopes of Legendre polynomials there, values to Legendre coefficients."""
-    x, w = legendre.leggauss(n_nodes)
-    degrees = np.arange(n_nodes)
-    slopes = np.stack([legendre.legval(x, legendre.legder(row)) for row in np.eye(n_nodes)], axis=1)
-    coefficients = (2 * degrees[:, None] + 1) / 2 * legendre.legvander(x, n_nodes - 1).T * w
-    return (x + 1) / 2, w / 2, np.asarray(2 * slopes, dtype=np.float64), coefficients
-
-
-_NODES, _WEIGHTS, _SLOPES, _COEFFICIENTS = _gauss(16)
-
-
-def _points(left: FloatArray, right: FloatArray) -> FloatArray:
-    return np.asarray(left[:, None] + (right - left)[:, None] * _NODES)
-
-
-def _expectation_weights(law: _Law, left: FloatArray, right: FloatArray, nodes: FloatArray) -> FloatArray:
-    """Weights w with sum(w * g(nodes)) = E[g(ε); left <= ε <= right], shape (n, n_nodes).
-
-    Legendre polynomials are integrated against F by parts, so that only F itself is needed.
-    """
-    gained = law.prob(left[:, None], nodes)
-    moments = law.prob(left, right)[:, None] - (_WEIGHTS * gained) @ _SLOPES
-    return np.asarray(moments @ _COEFFICIENTS)
-
-
-def _panels(rule: Rule, edges: FloatArray, least: float = 0.0) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Halve panels until that changes no integral: left and right ends, and integrals, from left to right.
-
-    Changes are judged relative to the whole integral, or to ``least`` where that is larger.
-    """
-    left, right = edges[:-1], edges[1:]
-    whole = rule(left, right)
-    size = np.maximum(np.abs(whole).sum(axis=0), least)
-    done: list[tuple[FloatArray, FloatArray, FloatArray]] = []
-    n_panels = left.size
-    while left.size:
-        middle = left + (right - left) / 2
-        halves = np.stack((rule(left, middle), rule(middle, right)), axis=1)
-        both = halves.sum(axis=1)
-        rough = np.any(np.abs(both - whole) > _AGREE * size, axis=1)
-        rough &= right - left > 4 * _EPS * right
-        done.append((left[~rough], right[~rough], both[~rough]))
-        left = np.stack((left[rough], middle[rough]), axis=1).ravel()
-        right = np.stack((middle[rough], right[rough]), axis=1).ravel()
-        whole = halves[rough].reshape(left.size, both.shape[1])
-        n_panels += left.size
-        if n_panels > _MOST_PANELS:
-            raise SolverFailure(
-                f"the integrals over types need more than {_MOST_PANELS} panels: the cdf or the gain is not "
-                "smooth enough (a cdf that scipy integrates from a pdf is noisy: define _cdf as well)"
-            )
-    left, right, value = (np.concatenate(parts) for parts in zip(*done, strict=True))
-    order = np.argsort(left, kind="stable")
-    return left[order], right[order], value[order]
-
-
-class _Tail:
-    """Integral from a point to the end of a range, on panels that are found once."""
-
-    def __init__(self, rule: Rule, edges: FloatArray, least: float = 0.0) -> None:
-        self._rule = rule
-        self._left, self._right, value = _panels(rule, edges, least)
-        self._after = np.append(np.cumsum(value[:0:-1].sum(axis=1))[::-1], 0.0)
-
-    def __call__(self, eps: FloatArray) -> FloatArray:
-        flat = np.clip(eps.ravel(), self._left[0], self._right[-1])
-        panel = np.searchsorted(self._left, flat, side="right") - 1
-        part = self._rule(flat, self._right[panel]).sum(axis=1)
-        return np.asarray(part + self._after[panel]).reshape(eps.shape)
-
-
-# ------------------------------------------------------------ results
-
-
-class Pool(NamedTuple):
-    """An interval of types that share one contract."""
-
-    start: float
-    stop: float
-    quantity: float
-
-
-@dataclass(frozen=True, eq=False)
-class ContinuousForm:
-    """Whether the formula, eq. (29) clipped at 0, is the optimal menu.
-
-    Attributes
-    ----------
-    contract : ContinuousContract
-        The contract.
-    valid : bool
-        Whether the clipped formula is optimal: exactly if it never rises.
-    reason_code : {"", "negative", "non_monotone", "unbounded"}
-        What is not as in eq. (29). ``"negative"`` is harmless: high types are excluded.
-    reason : str
-        The same in a sentence; empty if nothing is.
-    witness : tuple of float or None
-        Two types, low and high, of which the formula gives the higher one more. Of all pairs on the search
-        grid, the one with the largest rise.
-    """
-
-    contract: ContinuousContract
-    valid: bool
-    reason_code: str
-    reason: str
-    witness: tuple[float, float] | None
-
-    def quantity(self, eps: ArrayLike) -> FloatArray:
-        """Quantities of the clipped formula (records), valid or not."""
-        return self.contract.formula_quantity(eps)
-
-    def require(self) -> ContinuousForm:
-        """Return this form if it is valid.
-
-        Raises
-        ------
-        NotApplicable
-            If the formula does not give the optimal menu.
-        """
-        if not self.valid:
-            raise NotApplicable(f"the closed form does not apply: {self.reason}", reason=self.reason)
-        return self
-
-
-@dataclass(frozen=True, eq=False)
-class ContinuousMenu:
-    """The optimal menu for a continuum of types.
-
-    Quantities are exact up to rounding (relative 1e-12 or so in pools, whose ends are roots of an integral);
-    rents, payments and expectations are integrated to about 1e-13 of their largest value.
-
-    Attributes
-    ----------
-    contract : ContinuousContract
-        The contract that it solves.
-    cutoff : float
-        Types above it (nats) get nothing; ``hi`` if nobody is excluded, ``lo`` if nobody trades.
-    pools : tuple of Pool
-        Intervals of types that ironing gave one contract, in increasing order; null contract not included.
-    regular : bool
-        Whether the formula held everywhere, so that nothing had to be ironed.
-    objective : float
-        Expected utility of the demander per holder.
-    expected_payment, expected_rent : float
-        Per holder (utility).
-    expected_quantity : float
-        Per holder (records).
-    """
-
-    contract: ContinuousContract
-    cutoff: float
-    pools: tuple[Pool, ...]
-    regular: bool
-    objective: float = field(init=False)
-    expected_payment: float = field(init=False)
-    expected_rent: float = field(init=False)
-    expected_quantity: float = field(init=False)
-    _rent: _Tail = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        surplus, cost, rent, quantity = _panels(self._expectations, self._edges)[2].sum(axis=0).tolist()
-        for name, value in {
-            "objective": surplus - rent,
-            "expected_payment": cost + rent,
-            "expected_rent": rent,
-            "expected_quantity": quantity,
-            "_rent": _Tail(self._rents, self._edges),
-        }.items():
-            object.__setattr__(self, name, value)
-
-    def quantity(self, eps: ArrayLike) -> FloatArray:
-        """Compute the quantity of each type.
-
-        Parameters
-        ----------
-        eps : array_like
-            Privacy levels (nats) in [lo, hi], any shape.
-
-        Returns
-        -------
-        ndarray, shape of ``eps``
-            Quantities (records), non-increasing in ``eps``, >= 0.
-        """
-        return self._quantity(self.contract._levels(eps))[()]
-
-    def rent(self, eps: ArrayLike) -> FloatArray:
-        r"""Compute the information rent of each type.
-
-        .. math:: u(\varepsilon) = c \int_\varepsilon^{hi} q
-
-        Parameters
-        ----------
-        eps : array_like
-            Privacy levels (nats) in [lo, hi], any shape.
-
-        Returns
-        -------
-        ndarray, shape of ``eps``
-            Rents (utility), non-increasing in ``eps``, >= 0.
-        """
-        return self._rent(self.contract._levels(eps))[()]
-
-    def payment(self, eps: ArrayLike) -> FloatArray:
-        r"""Compute the payment to each type.
-
-        .. math:: \gamma(\varepsilon) = c \varepsilon q(\varepsilon) + u(\varepsilon)
-
-        Parameters
-        ----------
-        eps : array_like
-            Privacy levels (nats) in [lo, hi], any shape.
-
-        Returns
-        -------
-        ndarray, shape of ``eps``
-            Payments (utility), non-increasing in ``eps``, >= 0.
-        """
-        levels = self.contract._levels(eps)
-        payment: FloatArray = self.contract.unit_cost * levels * self._quantity(levels) + self._rent(levels)
-        return payment[()]
-
-    def ironing_multiplier(self, eps: ArrayLike) -> FloatArray:
-        r"""Compute the price of monotonicity, which certifies that the menu is optimal.
-
-        .. math:: \mu(\varepsilon) = -\int_{lo}^{\varepsilon} D(t, q(t)) \, dt
-
-        with D the expected utility of one more record from type t. The problem is concave, so quantities that
-        never rise are optimal if and only if μ >= 0 everywhere and μ = 0 wherever they fall.
-
-        Parameters
-        ----------
-        eps : array_like
-            Privacy levels (nats) in [lo, hi], any shape.
-
-        Returns
-        -------
-        ndarray, shape of ``eps``
-            Prices (utility per record): 0 outside pools and up to the cutoff.
-        """
-        levels = self.contract._levels(eps)
-        price = np.zeros(levels.shape)
-        for (start, stop, level), tail in zip(self._shared, self._marginals, strict=True):
-            where = (levels > start) & (levels <= stop)
-            # Within a pool all sums to 0; the excluded types have no such condition at their upper end.
-            rest = 0.0 if level > 0 else float(tail(np.asarray(start)))
-            price[where] = tail(levels[where]) - rest
-        return price[()]
-
-    def audit(self, n: int = 200) -> Audit:
-        """Check incentives by the definition: ``n`` types and more choose among each other's contracts.
-
-        Parameters
-        ----------
-        n : int
-            Number of types, evenly spaced on [lo, hi]; the cutoff and the ends of pools are added.
-
-        Returns
-        -------
-        Audit
-            Indices refer to these types in increasing order.
-        """
-        contract = self.contract
-        eps = np.union1d(np.linspace(contract.lo, contract.hi, checks.count(n, "n")), self._kinks)
-        payment = self.payment(eps)
-        table = menus.utility_matrix(eps, self.quantity(eps), payment, contract.unit_cost)
-        return audit_choices(table, scale=float(payment.max()) or None)
-
-    def to_frame(self, n: int = 201) -> pd.DataFrame:
-        """Return a table of ``n`` evenly spaced types: ``eps``, ``quantity``, ``payment``, ``rent``."""
-        import pandas as pd
-
-        eps = np.linspace(self.contract.lo, self.contract.hi, checks.count(n, "n"))
-        columns = {"quantity": self.quantity(eps), "payment": self.payment(eps), "rent": self.rent(eps)}
-        return pd.DataFrame({"eps": eps, **columns})
-
-    def plot(self, kind: str = "menu", *, discrete: ScreeningContract | None = None) -> Figure:
-        """Draw the menu against the types, or how fast the menus of grids approach it.
-
-        Parameters
-        ----------
-        kind : {"menu", "rents", "convergence"}
-            Quantities and payments; rents beside virtual and true cost; or errors of the value and of the
-            payments of grid menus, against their number of types.
-        discrete : ScreeningContract, optional
-            A contract such as ``menu.contract.discretize(10)``, whose own menu is drawn over it as markers.
-        """
-        from mechopt.formulations.screening import figures
-
-        return figures.plot_continuous(self, kind, discrete=discrete)
-
-    @property
-    def _kinks(self) -> FloatArray:
-        ends = [end for pool in self.pools for end in pool[:2]]
-        return np.unique([self.contract.lo, *ends, self.cutoff, self.contract.hi])
-
-    @property
-    def _edges(self) -> FloatArray:
-        """Ends of the first panels: where the formula changes, and a coarse grid that knows the types."""
-        return np.union1d(self._kinks, self.contract._scan.coarse)
-
-    def _quantity(self, eps: FloatArray) -> FloatArray:
-        quantity, scan = np.array(self.contract._formula(eps)), self.contract._scan
-        # A density that is infinite at hi lifts the formula there, behind the last node: a pool of no width.
-        np.minimum(quantity, scan.target[-1], out=quantity, where=eps > scan.nodes[-1])
-        for start, stop, level in self.pools:
-            # Not only inside: where the density jumps at an end, rounding must not let a type slip through.
-            np.maximum(quantity, level, out=quantity, where=eps <= stop)
-            np.minimum(quantity, level, out=quantity, where=eps >= start)
-        return np.where(eps <= self.cutoff, quantity, 0.0)
-
-    def _rents(self, left: FloatArray, right: FloatArray) -> FloatArray:
-        quantity = self._quantity(_points(left, right))
-        return np.asarray((self.contract.unit_cost * (right - left) * (quantity @ _WEIGHTS))[:, None])
-
-    def _expectations(self, left: FloatArray, right: FloatArray) -> FloatArray:
-        """Integrate surplus, cost, rent and quantity over the types in each panel."""
-        contract, nodes = self.contract, _points(left, right)
-        weights = _expectation_weights(contract._law, left, right, nodes)
-        quantity = self._quantity(nodes)
-        amount = nodes * quantity
-        cost = contract.unit_cost * np.sum(weights * amount, axis=1)
-        gain = np.sum(weights * contract.gain(amount), axis=1)
-        # E[u] = c ∫ q F by parts: a record from type ε is paid as rent to all types below.
-        below = contract._law.cdf(nodes)
-        rent = contract.unit_cost * (right - left) * ((quantity * below) @ _WEIGHTS)
-        return np.stack((gain - cost, cost, rent, np.sum(weights * quantity, axis=1)), axis=1)
-
-    @property
-    def _shared(self) -> tuple[Pool, ...]:
-        """Pools, and the excluded types as one more."""
-        hi = self.contract.hi
-        return self.pools + ((Pool(self.cutoff, hi, 0.0),) if self.cutoff < hi else ())
-
-    @cached_property
-    def _marginals(self) -> list[_Tail]:
-        return [self.contract._marginal_tail(*pool) for pool in self._shared]
-
-
-# ------------------------------------------------------------ the mechanism
 
 
 class _Scan(NamedTuple):
@@ -563,7 +116,7 @@ class ContinuousContract:
     hi: float
     gain: ConcaveFunction = field(default_factory=lambda: LogGain(weight=100.0, scale=2.0))
     unit_cost: float = 1.0
-    _law: _Law = field(init=False, repr=False)
+    _law: TypeLaw = field(init=False, repr=False)
     _cells: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -575,10 +128,10 @@ class ContinuousContract:
             raise InvalidInput(
                 f"gain must be a ConcaveFunction such as mo.LogGain(weight=100, scale=2), got {self.gain!r}"
             )
-        _check_frozen(self.dist)
-        object.__setattr__(self, "_law", _Law(self.dist, self.lo, self.hi))
-        object.__setattr__(self, "_cells", _grid(self._law, self.lo, self.hi))
-        _check_density(self._law, self._cells)
+        check_frozen(self.dist)
+        object.__setattr__(self, "_law", TypeLaw(self.dist, self.lo, self.hi))
+        object.__setattr__(self, "_cells", search_grid(self._law, self.lo, self.hi))
+        check_density(self._law, self._cells)
 
     # ------------------------------------------------------------------ types
 
@@ -789,12 +342,12 @@ class ContinuousContract:
         least = self._least_cost
         # Panels that suit one quantity suit all; only the ends move.
         about = [float(nodes[first]), float(nodes[stop - 1])]
-        leaves = _panels(self._marginal(guess), np.union1d(about, self._inside(*about)), least)[0]
+        leaves = panels(self._marginal(guess), np.union1d(about, self._inside(*about)), least)[0]
 
         def net(level: float) -> float:
             start, end = ends(level)
             edges = np.union1d([start, end], leaves[(leaves > start) & (leaves < end)])
-            return float(_panels(self._marginal(level), edges, least)[2].sum())
+            return float(panels(self._marginal(level), edges, least)[2].sum())
 
         lowest, highest = float(target[dip]), float(target[hump])
         width = 1e-5 * guess
@@ -826,8 +379,8 @@ class ContinuousContract:
         """Rule for the integral of D at one quantity for all, in two parts: gain, and minus cost."""
 
         def rule(left: FloatArray, right: FloatArray) -> FloatArray:
-            nodes = _points(left, right)
-            weights = _expectation_weights(self._law, left, right, nodes)
+            nodes = panel_nodes(left, right)
+            weights = expectation_weights(self._law, left, right, nodes)
             gain = np.sum(weights * nodes * self.gain.derivative(nodes * level), axis=1)
             # (ε F)' = ε f + F, so the cost needs no quadrature.
             cost = (right - left) * self._law.cdf(right) + left * self._law.prob(left, right)
@@ -835,9 +388,9 @@ class ContinuousContract:
 
         return rule
 
-    def _marginal_tail(self, start: float, stop: float, level: float) -> _Tail:
+    def _marginal_tail(self, start: float, stop: float, level: float) -> TailIntegral:
         edges = np.union1d([start, stop], self._inside(start, stop))
-        return _Tail(self._marginal(level), edges, self._least_cost)
+        return TailIntegral(self._marginal(level), edges, self._least_cost)
 
     @property
     def _least_cost(self) -> float:
@@ -862,7 +415,7 @@ class ContinuousContract:
         hazard = np.minimum(self._law.hazard(nodes), 1e250)
         share = np.append(0.0, self._law.prob(edges[:-1], edges[1:]))
         coarse = np.union1d(edges[::32], edges[-1:])
-        return _Scan(nodes, np.maximum(share, _TINY), hazard, self._formula(nodes), coarse)
+        return _Scan(nodes, np.maximum(share, TINY), hazard, self._formula(nodes), coarse)
 
     @cached_property
     def _flat(self) -> FloatArray:
@@ -998,8 +551,8 @@ class ContinuousContract:
         edges, _ = self._equal_cells(n_types)
         # Panels that follow the distribution, cut at the ends of the cells, stand for the types.
         ends = np.union1d(edges, self._cells)
-        points = _points(ends[:-1], ends[1:])
-        masses = _expectation_weights(self._law, ends[:-1], ends[1:], points)
+        points = panel_nodes(ends[:-1], ends[1:])
+        masses = expectation_weights(self._law, ends[:-1], ends[1:], points)
         first = np.searchsorted(ends, edges[:-1])
         count = np.diff(np.append(first, ends.size - 1))
         middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
@@ -1021,7 +574,7 @@ class ContinuousContract:
             jacobi[:, j, j] = centre = mean(x * now * now)
             before, now = now, (x - at_points(centre)) * now - at_points(coupling) * before
             if j + 1 < n_nodes:
-                coupling = np.sqrt(np.maximum(mean(now * now), _TINY))
+                coupling = np.sqrt(np.maximum(mean(now * now), TINY))
                 jacobi[:, j, j + 1] = jacobi[:, j + 1, j] = coupling
                 now = now / at_points(coupling)
         roots, vectors = np.linalg.eigh(jacobi)
@@ -1100,36 +653,14 @@ class ContinuousContract:
         quantity, payment = np.append(quantity, 0.0)[line], np.append(payment, 0.0)[line]
 
         def rule(left: FloatArray, right: FloatArray) -> FloatArray:
-            nodes = _points(left, right)
-            weights = _expectation_weights(self._law, left, right, nodes)
+            nodes = panel_nodes(left, right)
+            weights = expectation_weights(self._law, left, right, nodes)
             taken = np.searchsorted(starts, nodes, side="right") - 1
             value = self.gain(nodes * quantity[taken]) - payment[taken]
             return np.asarray(np.sum(weights * value, axis=1)[:, None])
 
         inner = starts[(starts > self.lo) & (starts < self.hi)]
-        return float(_panels(rule, np.union1d(inner, self._scan.coarse))[2].sum())
-
-
-# ------------------------------------------------------------ helpers
-
-
-def _grid(law: _Law, lo: float, hi: float) -> FloatArray:
-    """Divide [lo, hi] into cells: fine everywhere, finer towards both ends, and where most types are."""
-    near = (hi - lo) * 2.0 ** -np.arange(0, 40, 0.25)
-    edges = np.unique(
-        np.concatenate(
-            (np.linspace(lo, hi, _CELLS + 1), np.geomspace(lo, hi, _CELLS // 4), lo + near, hi - near)
-        )
-    )
-    edges = np.clip(edges, lo, hi)
-    edges = np.unique(np.append(edges[np.append(True, np.diff(edges) > 8 * _EPS * hi)], hi))
-    for _ in range(60):
-        heavy = law.prob(edges[:-1], edges[1:]) > 4 / _CELLS
-        heavy &= np.diff(edges) > 16 * _EPS * hi
-        if not heavy.any():
-            break
-        edges = np.union1d(edges, ((edges[:-1] + edges[1:]) / 2)[heavy])
-    return edges
+        return float(panels(rule, np.union1d(inner, self._scan.coarse))[2].sum())
 
 
 def _rise(target: FloatArray) -> FloatArray:
@@ -1146,41 +677,6 @@ def _joined(pools: IndexArray, quantity: FloatArray) -> list[tuple[int, int]]:
         else:
             joined.append((start, stop))
     return joined
-
-
-def _check_frozen(dist: Any) -> None:
-    rule = "dist must be a frozen continuous distribution such as scipy.stats.beta(2, 5)"
-    if isinstance(dist, (type, stats.rv_continuous)):
-        name = dist.__name__ if isinstance(dist, type) else type(dist).__name__
-        raise InvalidInput(f"{rule}; {name} is not frozen yet: call it with its parameters")
-    if isinstance(getattr(dist, "dist", dist), stats.rv_discrete):
-        raise InvalidInput(f"{rule}; for discrete types use mo.ScreeningContract(types, probs)")
-
-
-def _check_density(law: _Law, edges: FloatArray) -> None:
-    """Check that the density is positive between the outermost edges, and integrates to the cdf."""
-    share = law.prob(edges[:-1], edges[1:])
-    if not np.all(share >= -64 * _EPS):
-        k = int(np.argmin(share))
-        raise InvalidInput(f"dist: its cdf falls or is nan between {edges[k]:.6g} and {edges[k + 1]:.6g}")
-    # The outermost cells may hold an infinite density; they are too small to tell anything.
-    edges, share = edges[1:-1], share[1:-1]
-    nodes = _points(edges[:-1], edges[1:])[:, ::5]
-    logs = law.log_density(nodes)
-    if not np.all(logs > -np.inf):
-        where = float(nodes[~(logs > -np.inf)][0])
-        raise InvalidInput(
-            f"dist: its pdf is 0 at {where:.6g}, inside (lo, hi), or not a number; choose "
-            "lo and hi so that all types between are possible"
-        )
-    x, w = legendre.leggauss(4)
-    nodes = edges[:-1, None] + np.diff(edges)[:, None] * (x + 1) / 2
-    integral = np.diff(edges) * (law.pdf(nodes) @ w) / 2
-    off = float(np.abs(np.cumsum(integral - share)).max())
-    if not off < 1e-3:
-        raise InvalidInput(
-            f"dist: its pdf does not integrate to its cdf on [lo, hi] (they differ by {off:.3g}); correct one"
-        )
 
 
 def _read(menu: Any) -> tuple[FloatArray, FloatArray]:

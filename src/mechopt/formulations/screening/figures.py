@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mechopt.formulations.screening.continuous import ContinuousMenu, Grid
+    from mechopt.formulations.screening.continuous import Grid
+    from mechopt.formulations.screening.continuous_menu import ContinuousMenu
 
 Array = NDArray[np.float64]
 Numbers = dict[str, Any]
