@@ -42,6 +42,55 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def anchor(heading: str) -> str:
+    """The address of a heading within its page, as code hosts and the site make it."""
+    plain = re.sub(r"[`*]", "", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    return {anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+def test_links_lead_to_headings_that_exist() -> None:
+    known = {page: anchors(page) for page in PAGES}
+    n_links = 0
+    for page in PAGES:
+        for target, place in re.findall(r"\]\(([\w/.]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+            there = (page.parent / target).resolve() if target else page
+            if there in known:
+                assert place in known[there], (page.name, place)
+                n_links += 1
+    assert n_links > 100
+    assert anchor("`mo.claim`: of R7-costate, (29)") == "moclaim-of-r7-costate-29"
+
+
+def claims_linked(text: str) -> list[str]:
+    return re.findall(r"\]\(ledger\.md#([\w-]+)\)", text)
+
+
+@pytest.mark.parametrize(
+    "wing", ["contract", "accuracy-shaping", "sharing-market", "fair-value", "data-externality"]
+)
+def test_pages_of_mechanisms_link_errata_to_claims(wing: str) -> None:
+    from mechopt.formulations.ledger import ledger
+    from mechopt.verification import Verdict
+
+    name = {"contract": "screening"}.get(wing, wing.replace("-", "_"))
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    rows = [
+        row.split(" | ") for row in text[text.index("says otherwise") :].splitlines() if "ledger.md#" in row
+    ]
+    expected = {anchor(claim.id): claim.expected for claim in ledger().select(f"{wing}/*")}
+    for _, wrong, right in rows:
+        assert all(expected[claim] is Verdict.REFUTED for claim in claims_linked(wrong))
+        assert all(expected[claim] is Verdict.HOLDS for claim in claims_linked(right))
+        assert claims_linked(wrong)
+        assert claims_linked(right)
+    assert len(rows) >= 7
+
+
 def test_readme_names_every_registered_backend() -> None:
     import mechopt as mo
 

@@ -18,6 +18,10 @@ from sphinx.util import logging
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 LIMITS = {"max", "min", "sup", "inf", "lim", "argmax", "argmin"}
 """Operators that carry their subscript below them in a displayed formula."""
+SPACES = dict.fromkeys(("⟂", "⪯", "⪰", ":"), "0.28em") | dict.fromkeys(
+    ("log", "exp", "cos", "arccos"), "0.17em"
+)
+"""Space around signs that stand between two sides, and around names of functions."""
 
 _BRACE = re.compile(r"\\([Bb]igg?[lrm]?)\s*\\([{}])")
 _ARG = re.compile(r"\\arg\s*\\(max|min)(?![A-Za-z])")
@@ -36,12 +40,17 @@ def mathml(formula: str, *, display: bool) -> str:
         If a command is not known.
     """
     text = _ARG.sub(r"\\operatorname{arg\1}", formula.strip())
+    text = text.replace("{aligned}", "{align*}")
     text = _BRACE.sub(lambda match: rf"\{match[1]}\{_BRACES[match[2]]} ", text)
     root = ElementTree.fromstring(convert(text, display="block" if display else "inline"))
     for element in root.iter():
         element.text = _SIGNS.get(element.text or "", element.text)
         if "\\" in (element.text or ""):
             raise ValueError(f"unknown command {element.text!r}")
+        if element.text in SPACES:
+            element.tag = f"{{{NAMESPACE}}}mo"
+            element.set("lspace", SPACES[element.text])
+            element.set("rspace", SPACES[element.text])
         if display and element.tag == f"{{{NAMESPACE}}}msub" and element[0].text in LIMITS:
             element.tag = f"{{{NAMESPACE}}}munder"
     ElementTree.register_namespace("", NAMESPACE)

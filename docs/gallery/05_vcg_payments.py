@@ -37,6 +37,7 @@ axes.axhline(0, color=COLOURS["black"], linewidth=0.8)
 axes.set_xticks(places, ["city", "coast", "hill", "lake", "imbalance"])
 label(axes, "", "payment (money)")
 legend(axes)
+axes.grid(False, axis="x")
 
 # %%
 # Is truth really best? Search for the misreport that pays most.

@@ -27,6 +27,7 @@ axes.bar(places + 0.2, with_platform.user_values, width=0.38, color=COLOURS["ora
 axes.set_xticks(places, ["1/2", "1", "2", "4", "8", "no privacy"])
 label(axes, "privacy level of a user (nats)", "fair value (utility)")
 legend(axes)
+axes.grid(False, axis="x")
 
 # %%
 # Thousands of users in groups are exact, too: what matters is how many of each group take part.

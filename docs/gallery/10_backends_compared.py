@@ -9,9 +9,10 @@ from the declaration, and the exact algorithm is an answer without a tolerance.
 import time
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullLocator
 
 import mechopt as mo
-from mechopt.formulations.figures import COLOURS, label, new_figure
+from mechopt.formulations.figures import COLOURS, label, legend, new_figure
 
 contract = mo.ScreeningContract(types=[0.05, 0.08, 0.12, 0.2], gain=mo.LogGain(weight=100, scale=2))
 best = contract.closed_form().objective
@@ -36,5 +37,11 @@ for axes, numbers, text in ((left, np.maximum(errors, 1e-16), "error of the obje
                             (right, seconds, "seconds, all included")):  # fmt: skip
     axes.barh(names, numbers, color=COLOURS["sky"])
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(False, axis="y")
     axes.invert_yaxis()
     label(axes, text, "")
+left.axvline(1e-6, color=COLOURS["black"], linewidth=0.8, linestyle=":", label="tolerance")
+legend(left, loc="upper right", bbox_to_anchor=(0.95, 1.0))
+right.set_yticklabels([])
