@@ -137,6 +137,76 @@ def test_a_false_statement_is_refuted_on_every_backend_and_nobody_is_at_fault():
     assert all(row.n_failed == 4 for row in outcome.backends)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Sell two goods of nearly the same price under one capacity: the objective hardly tells which."""
+
+    premium: float
+
+    def program(self):
+        program = mo.Program("pair")
+        quantity = program.variable("quantity", 2, nonneg=True)
+        program.maximize(quantity[0] * (1 + self.premium) + quantity[1])
+        return program.add("capacity", quantity[0] + quantity[1] <= 1)
+
+
+def first_only(case):
+    """Nothing but the first good is sold."""
+    return mo.Finding(float(case.program().solve("highspy", tolerance=1e-8)["quantity"][1]))
+
+
+def second_only(backend, program, settings):
+    (quantity,) = program.cvxpy_variables().values()
+    return mo.Answer(mo.Status.OPTIMAL, "trust me", primal={quantity.id: [0.0, 1.0]}, proved=True)
+
+
+@pytest.mark.parametrize(("premium", "state"), [(1e-9, "coarse"), (1e-3, "at fault")])
+def test_a_backend_is_not_blamed_for_digits_that_it_was_not_asked_for(monkeypatch, premium, state):
+    """Both points have the same objective, to the tolerance asked for, or have not."""
+    monkeypatch.setattr(Right, "solve", second_only)
+    outcome = run_claim_on(claim(first_only, instances=lambda rng, n: [Pair(premium)]), ["right"])
+    assert outcome.verdict is Verdict.HOLDS
+    assert states(outcome)["right"] == state
+    assert bool(outcome.faults) == (state == "at fault")
+    told = outcome.backends[0].told
+    assert ("objectives are right to the 1e-08 asked for" in told) == (state == "coarse")
+
+
+def test_the_worst_of_several_ways_to_disagree_is_told(monkeypatch):
+    """Two instances within the tolerance asked for do not hide one that is not."""
+    monkeypatch.setattr(Right, "solve", second_only)
+    pairs = [Pair(1e-9), Pair(1e-2), Pair(2e-9)]
+    (row,) = run_claim_on(claim(first_only, instances=lambda rng, n: pairs), ["right"]).backends
+    assert row.state == "at fault"
+    assert "1 instances; at Pair(premium=0.01)" in row.told
+
+
+@pytest.mark.parametrize("options", [{}, {"on_failure": "return"}])
+@pytest.mark.parametrize("status", [mo.Status.INFEASIBLE, mo.Status.UNBOUNDED])
+def test_a_backend_that_denies_what_another_has_is_at_fault(monkeypatch, status, options):
+    monkeypatch.setattr(Silent, "solve", lambda backend, program, settings: mo.Answer(status, "no"))
+    outcome = run_claim_on(claim(lambda case: revenue(case, **options)), ["silent", "clarabel"])
+    assert states(outcome) == {"silent": "at fault", "clarabel": "agrees"}
+    assert outcome.verdict is Verdict.HOLDS
+    told = outcome.faults[0].told
+    assert "4 instances; at Capped(capacity=" in told
+    assert f"it says {status} of a program of which another has an answer" in told
+    # Nor is the backend that the check asks for believed.
+    asked = run_claim_on(claim(lambda case: revenue(case, "silent", **options)), ["highspy"])
+    assert states(asked) == {"silent": "at fault", "highspy": "agrees"}
+    assert asked.verdict is Verdict.UNDECIDED
+
+
+def test_what_all_call_infeasible_is_no_fault():
+    def check(case):
+        program = case.program()
+        program.add("more", program["quantity"] >= 2 * case.capacity)
+        status = program.solve("highspy", on_failure="return").status
+        return mo.Finding(float(status is not mo.Status.INFEASIBLE))
+
+    assert states(run_claim_on(claim(check), ["clarabel", "scs"])) == {"clarabel": "agrees", "scs": "agrees"}
+
+
 def test_for_statements_expected_to_fail_the_larger_number_decides(monkeypatch):
     """A share of one third makes the false statement true on one backend."""
     monkeypatch.setattr(Scaled, "share", 1 / 3)
@@ -147,6 +217,14 @@ def test_for_statements_expected_to_fail_the_larger_number_decides(monkeypatch):
     assert states(alone) == {"scaled": "differs"}
     assert not alone.faults
     assert alone.verdict is Verdict.REFUTED
+
+
+def test_where_nothing_decides_those_that_side_with_the_check_are_not_accused(monkeypatch):
+    monkeypatch.setattr(Scaled, "share", 1 / 3)
+    monkeypatch.setattr(Right, "share", 1 / 3)
+    false = claim(wrong_revenue, expected=Verdict.REFUTED, corrected_by="toy/R2")
+    outcome = run_claim_on(false, ["clarabel", "scaled", "right"])
+    assert states(outcome) == {"clarabel": "agrees", "scaled": "differs", "right": "differs"}
 
 
 def test_a_missing_capability_is_a_row_that_says_so():

@@ -101,6 +101,14 @@ def test_broken_check_is_undecided_and_says_where():
     assert outcome.counterexample is not None
 
 
+def test_a_break_deep_inside_is_told_at_the_checks_own_line():
+    def check(x):
+        return np.linalg.inv(np.zeros((2, 2)))  # named below
+
+    outcome = run_claim(claim(check))
+    assert f"(test_claim.py, line {check.__code__.co_firstlineno + 1})" in outcome.witness
+
+
 def test_broken_check_does_not_end_the_run():
     def check(x):
         raise RuntimeError("no")
@@ -178,6 +186,8 @@ def test_selection(ledger, pattern, ids):
 def test_selecting_nothing_is_an_error_that_lists_the_wings(ledger):
     with pytest.raises(mo.InvalidInput, match=r"'tox'.*other, toy.*toy/R1"):
         ledger.select("tox")
+    with pytest.raises(mo.InvalidInput, match=r"for example 'toy/R1', 'other/R1'"):
+        ledger.select("r1")
 
 
 def test_ids_are_unique(ledger):

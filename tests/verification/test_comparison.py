@@ -168,20 +168,44 @@ def test_a_form_may_be_an_object_a_number_or_a_solution():
         remark = "an attribute that is no name of the program"
 
     solution = holder(2.0).solve("clarabel")
-    for form in (Form(), Form.objective, solution, lambda program: Form()):
+    for form in (Form(), Form.objective, np.array(Form.objective), solution, lambda program: Form()):
         assert states(compare(holder(2.0), form, backends=["pounce"])) == ["agrees"]
 
 
 def test_points_alone_do_not_tell_a_wrong_point_from_another_optimum():
-    found = compare(holder(2.0), {"quantity": 60.0}, backends=["clarabel", "pounce"])
+    found = compare(holder(2.0), {"bill": 120.0}, backends=["clarabel", "pounce"])
     assert states(found) == ["other point"] * 2
     assert "gives no objective" in found.rows[0].note
     assert not found
 
 
+def test_a_form_of_all_variables_has_the_value_of_its_own_point():
+    def quantity(program):
+        return {"quantity": np.array([49.5])}  # right where a unit costs 2
+
+    found = compare({c: holder(c) for c in (2.0, 2.5)}, quantity, backends=["clarabel", "pounce"])
+    assert [found.verdict(case) for case in found.cases] == ["agrees", "form at fault"]
+    for row, cost in zip(found.rows, (2.0, 2.0, 2.5, 2.5), strict=True):
+        assert row.form_value == pytest.approx(100 * math.log(100) - cost * 49.5, rel=1e-12)
+    # Nor does a point outside the constraints pass for a better one.
+    assert states(compare(holder(2.0, cap=40), {"quantity": 49.5}, backends=["clarabel", "pounce"])) == [
+        "form at fault",
+        "form at fault",
+    ]
+
+
 def test_what_is_not_a_number_does_not_agree():
-    assert not compare(holder(2.0), {"objective": math.nan}, backends=["clarabel"])
-    assert not compare(holder(2.0), optimum(2.0) | {"quantity": math.nan}, backends=["clarabel"])
+    for form in ({"objective": math.nan}, optimum(2.0) | {"quantity": math.nan}, {"quantity": math.inf}):
+        found = compare(holder(2.0), form, backends=["clarabel"])
+        assert not found
+        assert states(found) == ["form at fault"]
+        assert "the form gives no finite" in found.rows[0].note
+
+
+def test_a_form_that_breaks_says_at_which_instance():
+    with pytest.raises(ZeroDivisionError) as caught:
+        compare({"cheap": holder(1.0)}, lambda program: 1 / 0, backends=["clarabel"])
+    assert caught.value.__notes__ == ["in the closed form at instance 'cheap'"]
 
 
 def test_next_to_zero_differences_are_judged_by_the_declared_scale():
@@ -215,6 +239,11 @@ def test_an_interval_of_forms_can_be_declared_otherwise():
         (lambda: compare(holder(2.0), {"dual:cup": 1.0}), "'dual:cup'.*dual:cap"),
         (lambda: compare(holder(2.0), {"quantity": [1.0, 2.0]}), "'quantity' with 2 entries"),
         (lambda: compare(holder(2.0), object()), "has nothing of 'one holder'"),
+        (lambda: compare(holder(2.0), lambda program: None), "of type NoneType, has nothing of 'one holder'"),
+        (lambda: compare(holder(2.0), {"objective": None}), "has nothing of 'one holder'"),
+        (lambda: compare(holder(2.0), {"objective": "much"}), "'objective' as 'much', which is no number"),
+        (lambda: compare(holder(2.0), {"objective": [1.0, 2.0]}), "'objective' with 2 entries"),
+        (lambda: compare(holder(2.0), 1.0, backends=[]), "backends is empty"),
         (lambda: compare(holder(2.0)), r"has no closed_form\(\)"),
         (lambda: compare(3.0, {}), r"no program\(\)"),
         (lambda: compare([], {}), "subject is empty"),

@@ -14,7 +14,7 @@ import pytest
 
 import mechopt as mo
 from mechopt.formulations.ledger import ledger
-from mechopt.verification.claim import Ledger, run_claim
+from mechopt.verification.claim import Ledger, Verdict, run_claim
 from mechopt.verification.counterexample import (
     Counterexample,
     decode,
@@ -24,6 +24,7 @@ from mechopt.verification.counterexample import (
     replay,
     write_counterexamples,
 )
+from mechopt.verification.evidence import confirm
 
 OWN = frozenset({__name__})
 
@@ -206,6 +207,41 @@ def test_a_file_is_read_and_checked_again(tmp_path):
     assert str(result).startswith("toy/R1: fails, gap ")
 
 
+@pytest.mark.parametrize("wing", sorted({claim.id.split("/")[0] for claim in ledger()}))
+def test_every_statement_that_is_refuted_is_so_by_two_computations(wing):
+    """At the first instance that fails: time is up as soon as there is one."""
+    false = [claim for claim in ledger().select(wing) if claim.expected is Verdict.REFUTED]
+    outcomes = [run_claim(claim, seconds=0) for claim in false]
+    assert [o.claim.id for o in outcomes if not o.twice_computed] == []
+    assert all(outcome.as_expected for outcome in outcomes)
+    assert len(outcomes) > 5
+
+
+def test_a_replay_tells_whether_a_second_computation_bears_it_out(tmp_path):
+    def confirmed(case):
+        confirm(sum(reversed(case.values)) > 10, "the sum from the other end is above 10")
+        return too_large(case)
+
+    def not_confirmed(case):
+        confirm(sum(case.values) < 10, "the sum is below 10")
+        return too_large(case)
+
+    write(tmp_path / "f.json", toy(too_large))
+    results = []
+    for made in (toy(confirmed), toy(too_large, confirm_exactly=too_large_exactly), toy(too_large)):
+        (found,) = read_counterexamples(tmp_path / "f.json", made)
+        results.append(replay(found, made))
+    assert [result.fails for result in results] == [True, True, True]
+    assert [result.twice_computed for result in results] == [True, True, False]
+    assert "confirmed: the sum from the other end is above 10" in str(results[0])
+    assert "in rationals" in str(results[1])
+    assert "fails, with no second computation" in str(results[2])
+    result = replay(found, toy(not_confirmed))
+    assert (result.fails, result.twice_computed) == (False, False)
+    assert "could not be judged" in str(result)
+    assert "not confirmed: the sum is below 10" in str(result)
+
+
 def test_a_corrected_statement_no_longer_fails(tmp_path):
     write(tmp_path / "f.json", toy(too_large))
     corrected = toy(lambda case: mo.Finding(0.0, "right now"))
@@ -255,7 +291,17 @@ def test_an_instance_with_a_function_is_not_keepable():
         (
             '{"format": "mechopt counterexamples", "format_version": 1, '
             '"counterexamples": [{"claim": "toy/R9"}]}',
-            "no claim 'toy/R9'",
+            "toy/R9: there is no such claim",
+        ),
+        ('{"format": "mechopt counterexamples", "format_version": 1}', "no list of counterexamples"),
+        (
+            '{"format": "mechopt counterexamples", "format_version": 1, "counterexamples": [1]}',
+            "no list of counterexamples",
+        ),
+        (
+            '{"format": "mechopt counterexamples", "format_version": 1, '
+            '"counterexamples": [{"claim": "toy/R1", "exact_gap": 1, "instance": {"record": "os:system"}}]}',
+            "f.json, toy/R1: the file names a class of 'os'",
         ),
     ],
 )

@@ -12,7 +12,17 @@ import pytest
 from rich.console import Console
 
 import mechopt as mo
-from mechopt.studies.ledger_page import backend_text, ledger_html, ledger_markdown, tally, verdict_text
+from mechopt.formulations import results
+from mechopt.studies.ledger_page import (
+    backend_text,
+    facts,
+    ledger_html,
+    ledger_markdown,
+    rounded,
+    slug,
+    tally,
+    verdict_text,
+)
 from mechopt.studies.report import show_ledger
 from mechopt.verification.claim import BackendRow, Ledger, Outcome, Verdict
 
@@ -57,6 +67,7 @@ def outcomes():
             gap=0.5,
             exact_gap=Fraction(1, 2),
             found_as=Tricky("long"),
+            confirmed=("two roads 0.30000000000000004", "two roads 0.7", "no <road> 3.3306690738754696e-16"),
         ),
         Outcome(LATER, Verdict.UNDECIDED, 0, float("nan"), witness="no instance met the hypotheses"),
     ]
@@ -111,6 +122,7 @@ def test_page_has_a_row_a_claim_with_what_filters_need(outcomes):
         "refuted as printed; see R1",
         "counterexample, made smaller",
         "In rationals it fails by 1/2.",
+        "Borne out by a second computation:two roads 0.3 (and 1 more)no <road> 0",
         "Corrected: What is right | & <true> toy/R1",
         "wrong at fault on 3, worst gap 2e-01",
         "no instance met the hypotheses",
@@ -124,28 +136,124 @@ def test_page_without_claims_is_a_page():
     assert "0 claims" in "".join(Page(ledger_html([])).text)
 
 
-def test_markdown_has_tables_by_wing_and_the_counterexamples(outcomes):
+def test_markdown_has_an_entry_a_claim_by_wing_and_number(outcomes):
     text = ledger_markdown(outcomes)
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "## toy",
-        "### toy/R1",
-        "### toy/E1",
+        "### R1 of toy",
+        "#### toy/R1",
+        "### E1 of toy",
+        "#### toy/E1",
         "## other",
-        "### other/R2",
+        "### R2 of other",
+        "#### other/R2",
     ]
-    rows = [line for line in text.splitlines() if line.startswith("| ") and "/" in line]
-    assert len(rows) == 3
-    assert all(len(re.findall(r"(?<!\\)\|", row)) == 6 for row in rows)
-    assert "What is right \\| & \\<true>" in text
-    assert text.count("```") == 6
-    assert repr(Tricky()).replace("```", "'''") in text
-    assert "Corrected (toy/R1): What is right | & \\<true>." in text
-    assert "In rationals it fails by 1/2." in text
+    for words in (
+        "[R1](#r1-of-toy) [E1](#e1-of-toy)",
+        "What is right | & \\<true>.",
+        "*(3) \\<b>, Theorem \\[1]*: **holds** on 30 instances, to 1e-9.",
+        "*(3) \\<b>, Theorem \\[1]*: **refuted as printed**.",
+        "*(3) \\<b>, Theorem \\[1]*: **undecided**.",
+        "Corrected by [toy/R1](#toyr1): What is right | & \\<true>.",
+        "Counterexample, made smaller:",
+        "In rationals it fails by 1/2.",
+        'There: gap \\<1> | "quoted" \\[/red] \\`\\`\\`.',
+        "- two roads 0.3 (and 1 more)",
+        "- no <road> 0".replace("<", "\\<"),
+        "There: no instance met the hypotheses.",
+        "- wrong: at fault on 3, worst gap 2e-01",
+        "Check: `tests.verification.test_ledger_page.claim.<locals>.<lambda>`".replace("claim.<locals>.", ""),
+    ):
+        assert words in text, words
+    assert repr(Tricky()) in text
+    assert text.count("```") == 2
+
+
+def test_markdown_counts_by_wing(outcomes):
+    rows = [line for line in ledger_markdown(outcomes).splitlines() if line.startswith("|")]
+    assert rows == [
+        "|  | results | errata | claims | hold | refuted | undecided |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| [toy](#toy) | 1 | 1 | 2 | 1 | 1 | 0 |",
+        "| [other](#other) | 1 | 0 | 1 | 0 | 0 | 1 |",
+        "| all | 2 | 1 | 3 | 1 | 1 | 1 |",
+    ]
+    assert "undecided |" not in ledger_markdown(outcomes[:2])
+
+
+def test_markdown_tells_a_surprise(outcomes):
+    surprise = replace(outcomes[1], claim=RIGHT)
+    assert "**refuted**, which was not expected." in ledger_markdown([surprise])
+    exactly = replace(outcomes[0], claim=replace(RIGHT, tolerance=0.0), n_checked=1)
+    assert "**holds** on 1 instance, exactly." in ledger_markdown([exactly])
+    unsaid = replace(outcomes[0], claim=replace(RIGHT, source=""))
+    assert "**holds** on 30 instances, to 1e-9." in ledger_markdown([unsaid]).splitlines()
+
+
+def whole_wing(wing):
+    """Outcomes of one claim a number of a wing, and of one with no number."""
+    names = [n for n in results.every_number() if n.startswith(f"{wing}/") and n not in results.NO_CLAIM]
+    return [Outcome(claim(name, "What"), Verdict.HOLDS, 1, 0.0) for name in [*names, f"{wing}/X1"]]
+
+
+def test_markdown_of_a_whole_wing_has_all_its_numbers():
+    outcomes = whole_wing("data-externality")
+    text = ledger_markdown(reversed(outcomes))
+    headings = [line[4:] for line in text.splitlines() if line.startswith("### ")]
+    titles = results.TITLES["data-externality"]
+    assert headings == [f"{n}: {title}" for n, title in titles.items()] + ["Further claims, data externality"]
+    assert "No claim: a misprint" in text
+    assert "- Theorem 8: [R24](#r24-platforms-that-set-prices-beforehand)" in text
+    part = ledger_markdown(outcomes[1:])
+    assert "No claim" not in part
+    assert "Theorem 8" not in part
+
+
+def test_links_to_code_are_as_asked(outcomes):
+    text = ledger_markdown(outcomes[:1], link=lambda code: f"[{code.name}]({code.path})")
+    assert "Check: [<lambda>](tests/verification/test_ledger_page.py)" in text
+
+
+def test_numbers_are_rounded_and_rounding_errors_are_nothing():
+    told = "0.30000000000000004, -5.6e-17, 3e-16 of -10.238095238, to 1e-12; 2.5e-8 at R1.2, v1.10.123456789"
+    assert rounded(told) == "0.3, 0, 0 of -10.238095, to 1e-12; 2.5e-8 at R1.2, v1.10.123456789"
+
+
+def test_facts_that_differ_in_numbers_are_told_once(outcomes):
+    assert facts(outcomes[1]) == ["two roads 0.3 (and 1 more)", "no <road> 0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("- a list", "\\- a list."),
+        ("1. a list", "1\\. a list."),
+        ("2) a list", "2\\) a list."),
+        ("# a heading", "\\# a heading."),
+        ("> said", "\\> said."),
+        ("-1 is less than 1.5", "-1 is less than 1.5."),
+        ("(7) equals (8)", "(7) equals (8)."),
+    ],
+)
+def test_text_that_looks_like_a_list_stays_text(outcomes, text, shown):
+    page = ledger_markdown([replace(outcomes[2], claim=replace(LATER, statement=text))])
+    assert shown in page.splitlines()
+
+
+def test_anchors_are_those_of_code_hosts():
+    assert slug("R1: What, if x_1 is a-b (or not)?") == "r1-what-if-x_1-is-a-b-or-not"
+    assert slug("fair-value/E4-basis") == "fair-valuee4-basis"
 
 
 def test_markdown_changes_only_with_results(outcomes):
     again = [replace(outcome, seconds=outcome.seconds + 1) for outcome in outcomes]
     assert ledger_markdown(again) == ledger_markdown(outcomes)
+
+
+def test_a_long_fraction_is_told_as_a_number(outcomes):
+    long = replace(outcomes[1], exact_gap=Fraction(10**30 + 1, 3 * 10**30))
+    for write in (ledger_markdown, ledger_html):
+        assert "0.33333333 (a fraction of 62 digits)" in write([long])
 
 
 def test_corrections_are_looked_up_in_the_ledger_too(outcomes):

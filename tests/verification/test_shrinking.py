@@ -70,6 +70,14 @@ def test_numbers_become_round_and_keep_their_kind():
     assert size_of(found)[1] < size_of({"a": 0.123456, "b": 17, "c": Fraction(355, 113)})[1]
 
 
+def test_a_round_number_is_not_made_shorter_and_less_round():
+    found, _ = shrink({"a": 100.0, "b": 50.0}, lambda x: x["a"] > 90 and x["b"] > 41)
+    assert found == {"a": 100.0, "b": 50.0}
+    assert shrink([117.0], lambda x: x[0] >= 94)[0] == [100.0]
+    assert shrink([117], lambda x: x[0] >= 94)[0] == [94]  # as many agents as it takes
+    assert shrink([50.0], lambda x: x[0] > 3)[0] == [4.0]
+
+
 def test_order_and_sign_are_kept_so_that_silent_hypotheses_are():
     case = Case((0.574, 0.887, 0.9137), (136, 31, 77), mo.LogGain(weight=1.33, scale=2.55), 0.163)
     found, _ = shrink(case, lambda c: len(c.types) == 3, max_checks=1000)

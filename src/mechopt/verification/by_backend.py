@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mechopt.solvers.errors import BackendUnavailable, InvalidInput, MissingCapability
+from mechopt.solvers.solution import Status
 from mechopt.verification.claim import (
     BackendRow,
     Claim,
@@ -29,6 +30,10 @@ from mechopt.verification.claim import (
 )
 
 NO_PROGRAM = "no program"
+DISAGREEING = ("at fault", "differs", "inaccurate", "coarse")
+"""States of a backend that disagrees, the worst first."""
+UNSURE = (Status.INACCURATE, Status.LIMIT, Status.FAILED)
+"""Statuses with which a backend itself says that its answer is none to rely on."""
 PROGRAM_SECONDS = 10.0
 """Limit of a program that is sent to another backend, where the check gives none."""
 
@@ -92,7 +97,10 @@ def run_claim_on(
     Who is at fault: a check compares a program's answer with a road that needs no program. Where one backend
     passes it and another does not, two roads agree against the one that fails. For a statement that is
     expected to be refuted a failure is the rule, and the larger number of backends decides; if they are as
-    many, they only differ. A backend that says itself that its answer is not optimal is not called at fault.
+    many, they only differ. A backend that says itself that its answer is not optimal is not called at fault,
+    nor one whose objectives are those of a backend that passes, to the tolerance that was asked for: where an
+    optimum is flat an objective tells the point, the prices and what is derived from them less closely. One
+    that calls a program infeasible or unbounded is at fault where another has an answer to it.
 
     A check that compares two backends has both of its programs sent to the same one, and then says less.
     """
@@ -139,18 +147,29 @@ def _compare(claim: Claim, own: _Run, runs: Iterable[_Run], outcome: Outcome) ->
     listed = list(runs)
     # A backend that the check asked for anyway is no second voice.
     voices = [own, *(run for run in listed if run.backend != own.backend)]
-    wrong: dict[str, dict[int, bool]] = {run.backend: {} for run in voices}
+    wrong: dict[str, dict[int, str]] = {run.backend: {} for run in voices}
     for number in own.trials:
         passing = [run for run in voices if number in run.passed(claim)]
         failing = [run for run in voices if number in run.failed(claim)]
         if not (passing and failing):
             continue
         if claim.expected is not Verdict.REFUTED or len(passing) > len(failing):
-            accused, decided = failing, True
+            accused, others, decided = failing, passing, True
+        elif len(failing) > len(passing):
+            accused, others, decided = passing, failing, True
         else:
-            accused, decided = (passing, True) if len(failing) > len(passing) else (voices[1:], False)
+            accused, others, decided = passing, failing, False
+            if own in passing:
+                accused, others = failing, passing
         for run in accused:
-            wrong[run.backend][number] = decided
+            wrong[run.backend][number] = _disagreement(run, others, number, decided)
+    for run in voices[1:]:
+        for number, trial in run.trials.items():
+            asked = own.trials[number]
+            if _denies(trial, asked):
+                wrong[run.backend][number] = "at fault"
+            if _denies(asked, trial):
+                wrong[own.backend][number] = "at fault"
     rows = []
     if wrong[own.backend]:
         rows.append(_row(claim, own, wrong[own.backend], own))
@@ -160,7 +179,7 @@ def _compare(claim: Claim, own: _Run, runs: Iterable[_Run], outcome: Outcome) ->
         if run.backend != own.backend or not rows
     ]
     outcome = replace(outcome, backends=tuple(rows))
-    blamed = {n for n, decided in wrong[own.backend].items() if decided and n in own.failed(claim)}
+    blamed = {n for n, how in wrong[own.backend].items() if how != "differs" and n in own.failed(claim)}
     if outcome.verdict is Verdict.REFUTED and blamed == own.failed(claim):
         passed = [run.trials[n] for run in listed for n in blamed if n in run.passed(claim)]
         kept = [own.trials[n] for n in own.passed(claim)] + passed
@@ -177,7 +196,36 @@ def _compare(claim: Claim, own: _Run, runs: Iterable[_Run], outcome: Outcome) ->
     return outcome
 
 
-def _row(claim: Claim, run: _Run, wrong: dict[int, bool], own: _Run) -> BackendRow:
+def _disagreement(run: _Run, others: list[_Run], number: int, decided: bool) -> str:
+    """Tell how a backend disagrees with others at one instance."""
+    trial = run.trials[number]
+    if any(solve.status in UNSURE for solve in trial.solves):
+        return "inaccurate"
+    if any(_same_objectives(trial, other.trials[number]) for other in others):
+        return "coarse"
+    return "at fault" if decided else "differs"
+
+
+def _same_objectives(trial: Trial, other: Trial) -> bool:
+    """Whether all programs have the same objectives in both, to the tolerances that were asked for."""
+    pairs = list(zip(trial.solves, other.solves, strict=False))
+    if not pairs or len(trial.solves) != len(other.solves):
+        return False
+    return all(
+        a.program == b.program
+        and (a.status is b.status is Status.INFEASIBLE or abs(a.objective - b.objective) <= a.slack + b.slack)
+        for a, b in pairs
+    )
+
+
+def _denies(trial: Trial, other: Trial) -> bool:
+    """Whether a program is called infeasible or unbounded to which the other has an answer, checked."""
+    pairs = zip(trial.solves, other.solves, strict=False)
+    denied = (Status.INFEASIBLE, Status.UNBOUNDED)
+    return any(a.program == b.program and a.status in denied and b.status is Status.OPTIMAL for a, b in pairs)
+
+
+def _row(claim: Claim, run: _Run, wrong: dict[int, str], own: _Run) -> BackendRow:
     """Sum up a backend: whether it could, whether it answered, and whether it was right."""
     judged, failed = run.judged(), run.failed(claim)
     gaps = {n: float(t.finding.gap) for n, t in run.trials.items() if n in judged and t.finding is not None}
@@ -227,19 +275,22 @@ def _row(claim: Claim, run: _Run, wrong: dict[int, bool], own: _Run) -> BackendR
     )
 
 
-def _verdict(run: _Run, wrong: dict[int, bool], gaps: dict[int, float], own: _Run) -> tuple[str, str]:
+def _verdict(run: _Run, wrong: dict[int, str], gaps: dict[int, float], own: _Run) -> tuple[str, str]:
     """Tell how a backend that disagrees does so, by the worst of its own instances."""
-    claimed = {n for n in wrong if all(s.status.ok for s in run.trials[n].solves)}
-    pool = claimed or set(wrong)
-    number = max(pool, key=lambda n: gaps[n])
-    state = "differs" if not all(wrong.values()) else "at fault" if claimed else "inaccurate"
+    state = min(wrong.values(), key=DISAGREEING.index)
+    pool = [number for number, how in wrong.items() if how == state]
+    number = max(pool, key=lambda n: gaps.get(n, np.inf))
     trial = run.trials[number]
     statuses = ", ".join(dict.fromkeys(str(s.status) for s in trial.solves if s.movable))
     other = own.trials[number].finding
-    told = f"{len(wrong)} instances; at {_shown(trial.instance)} "
+    told = f"{len(pool)} instances; at {_shown(trial.instance)} "
+    if number not in gaps:
+        return state, f"{told}it says {statuses} of a program of which another has an answer"
     told += f"its answer ({statuses}) gives a gap of {gaps[number]:.1e}"
     if other is not None and run is not own:
         told += f", that of {own.backend} {other.gap:.1e}"
+    if state == "coarse":
+        return state, f"{told}; objectives are right to the {trial.solves[0].tolerance:.0e} asked for"
     objectives = _objectives(trial, own.trials[number])
     return state, told + (f"; {objectives}" if objectives and run is not own else "")
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import enum
 import fnmatch
+import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,10 +111,12 @@ class BackendRow:
     Attributes
     ----------
     backend : str
-    state : {"agrees", "differs", "inaccurate", "at fault", "silent", "cannot", "error"}
-        ``"inaccurate"`` fails where others pass, and says itself that its answer is not optimal; ``"at
-        fault"`` called it optimal; ``"differs"`` if nothing decides who is right; ``"silent"`` gave no
-        answer; ``"cannot"`` lacks a capability.
+    state : {"agrees", "coarse", "inaccurate", "at fault", "differs", "silent", "cannot", "error"}
+        ``"coarse"`` fails where others pass, with their objectives to the tolerance it was asked for;
+        ``"inaccurate"`` says itself that its answer is not optimal; ``"at fault"`` called it optimal, or
+        called infeasible or unbounded what another solved; ``"differs"`` if nothing decides who is right;
+        ``"silent"`` gave no answer; ``"cannot"`` lacks a capability; ``"error"`` if the check broke on its
+        answer.
     n_checked : int
         Instances that it answered, and that met the hypotheses.
     n_failed : int
@@ -281,9 +285,11 @@ class Ledger:
         )
         if not chosen:
             wings = sorted({name.split("/")[0] for name in self.claims})
+            # A number without its wing is the likeliest slip.
+            alike = [name for name in self.claims if name.lower().split("/")[-1] == pattern.lower()]
+            likely = ", ".join(map(repr, alike or list(self.claims)[:1])) or "none"
             raise InvalidInput(
-                f"no claim matches {pattern!r}; there are {', '.join(wings)}, for example "
-                f"{next(iter(self.claims), 'none')!r}"
+                f"no claim matches {pattern!r}; there are {', '.join(wings)}, for example {likely}"
             )
         return chosen
 
@@ -435,7 +441,8 @@ def judge(claim: Claim, trials: Iterable[Trial]) -> Outcome:
         solvers.update(dict.fromkeys(solve.backend for solve in trial.solves))
         if trial.error is not None:
             broken = "the check" if trial.instance is not None else "the family of instances"
-            return undecided(f"{broken} broke on instance {trial.number}: {_told(trial)}", trial.instance)
+            why = f"{broken} broke on instance {trial.number}: {_told(claim, trial)}"
+            return undecided(why, trial.instance)
         if trial.finding is None or not trial.applies:
             continue
         n_checked += 1
@@ -522,10 +529,14 @@ def shrunk(outcome: Outcome, max_checks: int) -> Outcome:
     )
 
 
-def _told(trial: Trial) -> str:
+def _told(claim: Claim, trial: Trial) -> str:
+    """Tell what broke a check, and at which of its own lines: not at one of what it calls."""
     assert trial.error is not None
-    where = traceback.extract_tb(trial.error.__traceback__)[-1]
-    return f"{type(trial.error).__name__}: {trial.error} (line {where.lineno})"
+    frames = traceback.extract_tb(trial.error.__traceback__)
+    home = getattr(sys.modules.get(claim.check.__module__), "__file__", None)
+    where = next((frame for frame in reversed(frames) if frame.filename == home), frames[-1])
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return f"{type(trial.error).__name__}: {trial.error} ({place})"
 
 
 def instance_size(instance: Instance) -> int:

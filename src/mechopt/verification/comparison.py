@@ -46,9 +46,10 @@ class ComparisonRow:
         ``""`` if the form could not be compared at all.
     state : str
         ``"agrees"``; ``"backend at fault"``, where other backends agree with the form; ``"form at fault"``,
-        where two backends or more agree with each other and not with the form; ``"differs"``, where nobody
-        decides; ``"other point"``, if only variables or prices differ, as they may where the optimum is not
-        unique; ``"inaccurate"``, if the backend says so itself; ``"no answer"``; ``"cannot"``; ``"no form"``.
+        where two backends or more agree with each other and not with the form, or the form gives something
+        that is not finite; ``"differs"``, if nobody decides; ``"other point"``, if only variables or prices
+        differ, as they may where the optimum is not unique; ``"inaccurate"``, if the backend says so itself;
+        ``"no answer"``; ``"cannot"``; ``"no form"``.
     valid : bool
         Whether the form applies by its own word.
     status : str
@@ -193,6 +194,14 @@ class _Form:
     values: Mapping[str, Any]
     duals: Mapping[str, Any]
 
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """Names of what has an entry that is infinite or not a number."""
+        parts = dict(self.values) | {DUAL + family: price for family, price in self.duals.items()}
+        if self.objective is not None:
+            parts["objective"] = self.objective
+        return tuple(name for name, part in parts.items() if not np.isfinite(_numbers(name, part)).all())
+
 
 def compare(
     subject: Any,
@@ -214,7 +223,8 @@ def compare(
     closed_form : callable, mapping or object, optional
         ``closed_form(subject)``, or for a single instance what it returns: a mapping from names of the
         program (``"objective"``, variables, expressions, and ``"dual:<family>"`` for shadow prices), an
-        object with attributes of these names, a `Solution`, or the objective alone. Where it is not valid,
+        object with attributes of these names, a `Solution`, or the objective alone. The objective of a form
+        that gives only variables is taken at their values, if it has no others. Where it is not valid,
         it raises `NotApplicable`, itself or in ``require()``. Default: the mechanism's own ``closed_form()``.
     backends : iterable of str, optional
         Default: every available backend that can solve the program, its exact algorithm included.
@@ -258,16 +268,23 @@ def compare(
     for name in names or ():
         if name not in registered:
             get_backend(name)  # refuses, and says what there is
+    if names == ():
+        raise InvalidInput("there are no backends to compare on: backends is empty")
     cases = _cases(subject)
     if len(cases) > 1 and closed_form is not None and not callable(closed_form):
         raise InvalidInput("for several instances closed_form must be a function of the instance")
     rows: list[ComparisonRow] = []
     for label, one in cases.items():
         program = one if isinstance(one, Program) else declare(one) if declare else _program(one)
-        form, why = _form(one, closed_form, program)
+        try:
+            form, why = _form(one, closed_form, program)
+        except Exception as error:
+            error.add_note(f"in the closed form at instance {label!r}")
+            raise
         if form is None:
             rows.append(ComparisonRow(label, "", "no form", valid=False, note=why))
             continue
+        form = _valued(form, program)
         answers = _answers(program, names, tolerance, time_limit)
         judged = [_row(label, program, form, why, *answer, tolerance, point_tolerance) for answer in answers]
         rows += judged if why else _blamed(judged, tolerance)
@@ -320,10 +337,10 @@ def _form(subject: Any, closed_form: Any, program: Program) -> tuple[_Form | Non
 
 
 def _read(given: Any, program: Program) -> _Form:
-    known = ("objective", *program.names)
+    known, kind = ("objective", *program.names), type(given).__name__
     if isinstance(given, Solution):
         return _Form(given.objective, given.values, given.duals)
-    if isinstance(given, int | float | np.number):
+    if isinstance(given, int | float | np.number) or (isinstance(given, np.ndarray) and given.ndim == 0):
         return _Form(float(given), {}, {})
     if isinstance(given, Mapping):
         duals = {str(k).removeprefix(DUAL): v for k, v in given.items() if str(k).startswith(DUAL)}
@@ -340,10 +357,34 @@ def _read(given: Any, program: Program) -> _Form:
         prices = getattr(given, "duals", {})
         duals = dict(prices) if isinstance(prices, Mapping) else {}
         given = {"objective": given.objective} if hasattr(given, "objective") else {}
-    if not values and not duals and "objective" not in given:
-        raise InvalidInput(f"the closed form has nothing of {program.name!r}; it may have {', '.join(known)}")
     objective = given.get("objective")
-    return _Form(None if objective is None else float(objective), values, duals)
+    if not values and not duals and objective is None:
+        raise InvalidInput(
+            f"the closed form, of type {kind}, has nothing of {program.name!r}; it may have "
+            f"{', '.join(known)}"
+        )
+    if objective is not None:
+        entries = _numbers("objective", objective)
+        if entries.size != 1:
+            raise InvalidInput(
+                f"the closed form gives 'objective' with {entries.size} entries; it is one number"
+            )
+        objective = float(entries[0])
+    return _Form(objective, values, duals)
+
+
+def _valued(form: _Form, program: Program) -> _Form:
+    """Add the objective at the form's own point, where the form gives none, and every variable in it."""
+    within = {variable.id for variable in program.objective.variables()}
+    point = {}
+    for name, variable in program.cvxpy_variables().items():
+        if variable.id in within and name in form.values and np.size(form.values[name]) == variable.size:
+            point[name] = np.reshape(_numbers(name, form.values[name]), variable.shape)
+    if form.objective is not None or len(point) < len(within):
+        return form
+    with program.values_kept(), np.errstate(all="ignore"):
+        program.set_values(point)
+        return replace(form, objective=float(program.objective.value.item()))
 
 
 def _answers(
@@ -410,6 +451,9 @@ def _row(
     if state != "agrees" and not solution.status.ok:
         state = "inaccurate"
         note = "; ".join(part for part in (note, f"{solution.status}: {solution.reason}") if part)
+    if form.undefined:  # no backend can agree with that
+        state, told = "form at fault", f"the form gives no finite {', '.join(form.undefined)}"
+        note = "; ".join(part for part in (note, told) if part)
     return ComparisonRow(
         label,
         backend,
@@ -428,15 +472,20 @@ def _row(
 
 
 def _gap(name: str, found: Any, given: Any, floor: float) -> float:
-    def flat(value: Any) -> Any:
-        # A family of several constraints has a price for each.
-        parts = value if isinstance(value, tuple) else (value,)
-        return np.concatenate([np.asarray(part, dtype=float).ravel() for part in parts])
-
-    a, b = flat(found), flat(given)
+    a, b = _numbers(name, found), _numbers(name, given)
     if a.size != b.size:
         raise InvalidInput(f"the closed form gives {name!r} with {b.size} entries; the program has {a.size}")
     return relative_gap(a, b, floor)
+
+
+def _numbers(name: str, value: Any) -> Any:
+    """Return all entries in a row."""
+    # A family of several constraints has a price for each.
+    parts = value if isinstance(value, tuple) else (value,)
+    try:
+        return np.concatenate([np.asarray(part, dtype=float).ravel() for part in parts])
+    except (TypeError, ValueError):
+        raise InvalidInput(f"the closed form gives {name!r} as {value!r:.80}, which is no number") from None
 
 
 def _floor(program: Program, name: str) -> float:

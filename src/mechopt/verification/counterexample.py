@@ -275,6 +275,8 @@ class Replay:
     exact_gap : Fraction or None
     fails : bool
         Whether the statement still fails.
+    confirmed : tuple of str
+        What a second computation bore out.
     """
 
     counterexample: Counterexample
@@ -283,16 +285,29 @@ class Replay:
     witness: str
     exact_gap: Fraction | None
     fails: bool
+    confirmed: tuple[str, ...] = ()
+
+    @property
+    def twice_computed(self) -> bool:
+        """Whether the failure was borne out in rationals or by a second computation, here and now."""
+        return self.fails and (self.exact_gap is not None or bool(self.confirmed))
 
     def __str__(self) -> str:
         then = self.counterexample
-        state = "fails" if self.fails else "no longer fails"
+        if self.fails:
+            state = "fails" if self.twice_computed else "fails, with no second computation to bear it out"
+        else:
+            state = "could not be judged" if math.isnan(self.gap) else "no longer fails"
         told = (
             f"{then.claim_id}: {state}, gap {self.gap:.3g} (on file {then.gap:.3g}, mechopt {then.version})"
+            f"\n  at {then.instance}"
         )
+        told += f"\n  {self.witness}" if self.witness else ""
         if self.exact_gap is not None:
             told += f"\n  in rationals {self.exact_gap}"
-        return f"{told}\n  at {then.instance}\n  {self.witness}"
+        for fact in self.confirmed:
+            told += f"\n  confirmed: {fact}"
+        return told
 
 
 def keepable(outcome: Outcome) -> bool:
@@ -304,8 +319,9 @@ def keepable(outcome: Outcome) -> bool:
     return True
 
 
-def write_counterexamples(path: Path, found: Iterable[Counterexample]) -> int:
+def write_counterexamples(path: str | Path, found: Iterable[Counterexample]) -> int:
     """Write counterexamples to a file that `read_counterexamples` reads; return how many."""
+    path = Path(path)
     listed = [counterexample.to_json() for counterexample in found]
     content = {"format": FORMAT, "format_version": FORMAT_VERSION, "counterexamples": listed}
     try:
@@ -315,7 +331,7 @@ def write_counterexamples(path: Path, found: Iterable[Counterexample]) -> int:
     return len(listed)
 
 
-def read_counterexamples(path: Path, ledger: Ledger) -> tuple[Counterexample, ...]:
+def read_counterexamples(path: str | Path, ledger: Ledger) -> tuple[Counterexample, ...]:
     """Read a file of counterexamples to claims of a ledger.
 
     Raises
@@ -323,6 +339,7 @@ def read_counterexamples(path: Path, ledger: Ledger) -> tuple[Counterexample, ..
     InvalidInput
         If the file cannot be read, is of another form, or has a claim that is not in the ledger.
     """
+    path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -335,15 +352,21 @@ def read_counterexamples(path: Path, ledger: Ledger) -> tuple[Counterexample, ..
         raise InvalidInput(
             f"{path} is of format {content.get('format_version')!r}; this version reads {FORMAT_VERSION}"
         )
+    entries = content.get("counterexamples")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InvalidInput(f"{path} is damaged: it has no list of counterexamples")
     modules = {part.__module__ for claim in ledger for part in (claim.check, claim.instances)}
-    return tuple(_read(path, entry, ledger, modules) for entry in content.get("counterexamples", []))
+    return tuple(
+        _read(f"{path}, {entry.get('claim', f'counterexample {number}')}", entry, ledger, modules)
+        for number, entry in enumerate(entries)
+    )
 
 
-def _read(path: Path, entry: Any, ledger: Ledger, modules: set[str]) -> Counterexample:
+def _read(where: str, entry: dict[str, Any], ledger: Ledger, modules: set[str]) -> Counterexample:
     try:
         claim = ledger.claims.get(entry["claim"])
         if claim is None:
-            raise InvalidInput(f"{path}: there is no claim {entry['claim']!r}")
+            raise InvalidInput("there is no such claim in this version")
         exact = entry["exact_gap"]
         return Counterexample(
             claim.id,
@@ -356,12 +379,10 @@ def _read(path: Path, entry: Any, ledger: Ledger, modules: set[str]) -> Countere
             str(entry["version"]),
             decode(entry["found_as"], modules),
         )
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InvalidInput):
-            raise
-        raise InvalidInput(
-            f"{path}: a counterexample is incomplete: {type(error).__name__} {error}"
-        ) from None
+        raise InvalidInput(f"{where}: it is incomplete or damaged: {type(error).__name__} {error}") from None
 
 
 def replay(counterexample: Counterexample, ledger: Ledger) -> Replay:
@@ -376,7 +397,15 @@ def replay(counterexample: Counterexample, ledger: Ledger) -> Replay:
         return Replay(counterexample, claim, float(trial.finding.gap), why, None, False)
     stands, exact_gap = borne_out_exactly(claim, counterexample.instance)
     fails = trial.fails(claim) and stands
-    return Replay(counterexample, claim, float(trial.finding.gap), trial.finding.witness, exact_gap, fails)
+    return Replay(
+        counterexample,
+        claim,
+        float(trial.finding.gap),
+        trial.finding.witness,
+        exact_gap,
+        fails,
+        trial.confirmed,
+    )
 
 
 def package_version() -> str:

@@ -82,8 +82,10 @@ def claim(
     >>> print(mo.run_claim(double))
     mine/double: holds on 2 instances, worst gap 0.0e+00
     """
-    if not tolerance >= 0:
+    if not isinstance(tolerance, int | float | np.number) or not tolerance >= 0:
         raise InvalidInput(f"claim {id!r}: tolerance must be a number >= 0, got {tolerance!r}")
+    if n_instances is not None and n_instances < 1:
+        raise InvalidInput(f"claim {id!r}: n_instances must be at least 1, got {n_instances!r}")
     family, count = _family(id, instances)
 
     def enter(function: Callable[..., Any]) -> Claim:
@@ -114,7 +116,7 @@ def claim(
             instances=family,
             check=check,
             tolerance=float(tolerance),
-            expected=expected,
+            expected=Verdict(expected),
             corrected_by=corrected_by,
             n_instances=n_instances or count or DEFAULT_INSTANCES,
             confirm_exactly=confirm_exactly,
@@ -178,6 +180,11 @@ def _finding(id: str, result: Any) -> Finding:
         isinstance(result, np.ndarray) and result.ndim == 0
     ):
         return Finding(float(result), f"gap {float(result):.6g}")
+    if isinstance(result, np.ndarray):
+        raise InvalidInput(
+            f"claim {id!r}: the check returned an array of shape {result.shape}; return it with what it "
+            "should equal, (array, other), or its largest entry as the gap, or .all() of truth values"
+        )
     what = "None: it has no return" if result is None else f"something of type {type(result).__name__}"
     raise InvalidInput(
         f"claim {id!r}: the check returned {what}; return two sides that should be equal, a gap, True or "

@@ -155,14 +155,21 @@ def size_of(instance: Any) -> tuple[int, float]:
     return len(weights) + sum(_lengths(instance)), sum(weights)
 
 
+NOUGHT = 0.4
+"""Length of a nought at the end: 100.0 is rounder than 94.0; of integers, which count, 94 is less."""
+
+
 def _weight(number: Any) -> float:
     """Length of a number in print; of two as long, the one closer to zero is lighter."""
     value = number.item() if isinstance(number, np.generic) else number
     text = repr(value) if not isinstance(value, Fraction) else str(value)
+    noughts = 0
     if isinstance(value, float) and text.endswith(".0"):
         text = text[:-2]
+        noughts = len(text) - len(text.rstrip("0")) if value else 0
     magnitude = abs(float(value))
-    return len(text) + (magnitude / (1 + magnitude) if math.isfinite(magnitude) else 1.0)
+    size = magnitude / (1 + magnitude) if math.isfinite(magnitude) else 1.0
+    return len(text) - (1 - NOUGHT) * noughts + size
 
 
 def _simpler(number: Any) -> Iterator[Any]:
@@ -177,7 +184,7 @@ def _simpler(number: Any) -> Iterator[Any]:
         candidates = [1.0, 2.0, float(math.floor(value)), float(math.ceil(value))]
         candidates += [_round(value, digits) for digits in (1, 2, 3, 4, 6)]
         if value.is_integer():
-            candidates += [float(value // 2), value - 1]
+            candidates += [float(value // 2), _round(value / 2, 1), value - 1]
     else:
         candidates = []
     weight = _weight(number)

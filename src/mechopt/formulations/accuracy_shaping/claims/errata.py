@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from mechopt.formulations.accuracy_shaping.claims import exact
 from mechopt.formulations.accuracy_shaping.claims.alone import bounds, printed_bound
 from mechopt.formulations.accuracy_shaping.claims.roads import (
     LEDGER,
@@ -99,6 +100,20 @@ def _concave_in_own(values: Callable[[Array], Array], limits: Array) -> bool:
     return True
 
 
+def _gains_by_trying(
+    values: Callable[[Array], Array], costs: Array, limits: Array, profile: ArrayLike
+) -> Array:
+    """Most that each agent gains by another amount of a fine grid, from the values themselves."""
+    now = np.asarray(profile, dtype=float)
+    gain = np.empty(costs.size)
+    for agent, limit in enumerate(limits):
+        tried = np.tile(now, (4001, 1))
+        tried[1:, agent] = np.linspace(0, limit, 4000)
+        utility = np.maximum(0, values(tried)[:, agent]) - costs[agent] * tried[:, agent]
+        gain[agent] = utility.max() - utility[0]
+    return gain
+
+
 @LEDGER.claim(
     "accuracy-shaping/E1",
     source="Theorem 3.3",
@@ -121,17 +136,25 @@ def pure_equilibrium_exists(case: DuelCase) -> Finding:
     mechanism = UserMechanism(lambda m: np.maximum(0, values(m)), costs, limits)
     regret, _ = mechanism.least_regret(60)
     finer, _ = mechanism.least_regret(150)
-    confirm(finer >= 0.8 * regret, f"the least regret must not shrink with the grid, {regret}, {finer}")
-    confirm(_concave_in_own(values, limits), "each value must be concave in the agent's own data")
+    confirm(
+        finer >= 0.8 * regret, f"the least regret does not shrink with the grid: {regret:.4g}, {finer:.4g}"
+    )
+    confirm(_concave_in_own(values, limits), "each value is concave in the agent's own data, where sampled")
+    extreme = True
     for others in np.linspace(0, limits[0], 40):
         responses = mechanism.best_response([others, others]) / best
         away = np.minimum(np.abs(responses), np.abs(responses - 1))
         # Where both are as good, any present amount may be kept.
         kept = np.abs(responses - others / best) < 1e-9
-        confirm(np.all((away < 1e-3) | kept), f"a best response to {others} is {responses} m*")
+        extreme &= bool(np.all((away < 1e-3) | kept))
+    confirm(extreme, "best responses to 40 amounts of the other agent are 0 or m*")
     cycle = [(0.0, 0.0), (best, 0.0), (best, best), (0.0, best)]
     corners = [float(mechanism.regret(profile, "grid")) for profile in cycle]
-    confirm(min(corners) > 0.1 * worth, f"each corner must leave a gain, {corners}")
+    by_trying = [largest(_gains_by_trying(values, costs, limits, profile)) for profile in cycle]
+    confirm(
+        min(by_trying) > 0.1 * worth and largest(np.subtract(corners, by_trying)) <= 1e-2 * worth,
+        f"by trying all amounts, at the profiles of 0 and m* somebody gains {row(by_trying)}",
+    )
     return Finding(
         min(regret, finer) / worth,
         f"c = {cost:.6g}, m* = {best:.6g}, u* = {worth:.6g}: best responses are 0 or m*, and (0,0), (m*,0), "
@@ -183,19 +206,35 @@ def rational_mechanism_has_equilibrium(case: TrioCase) -> Finding:
     mechanism = UserMechanism(lambda m: np.maximum(0, values(m)), costs, limits)
     regret, _ = mechanism.least_regret(30)
     finer, at = mechanism.least_regret(60)
-    confirm(finer >= 0.6 * regret, f"the least regret must not shrink with the grid, {regret}, {finer}")
-    confirm(_concave_in_own(values, limits), "each value must be concave in the agent's own data")
+    confirm(
+        finer >= 0.6 * regret, f"the least regret does not shrink with the grid: {regret:.4g}, {finer:.4g}"
+    )
+    confirm(_concave_in_own(values, limits), "each value is concave in the agent's own data, where sampled")
+    least = _least_regret_of_all(values, costs, limits, 25)
+    confirm(least >= 0.6 * finer, f"by trying all 25^3 profiles, regret is never below {least:.4g}")
     profiles = np.random.default_rng(0).uniform(0, 1, (2000, 3)) * limits
     reward = mechanism.reward(profiles)
-    confirm(np.all(reward <= accuracy(profiles.sum(axis=1, keepdims=True)) + 1e-12), "it must be feasible")
-    confirm(np.all(reward >= accuracy(profiles) - 1e-12), "it must be individually rational")
+    feasible = np.all(reward <= accuracy(profiles.sum(axis=1, keepdims=True)) + 1e-12)
+    rational = np.all(reward >= accuracy(profiles) - 1e-12)
+    confirm(feasible and rational, "at 2000 profiles it is feasible and individually rational")
     found = mechanism.find_equilibrium(max_rounds=30)
-    confirm(not found, "best responses must not find an equilibrium")
+    confirm(not found, "best responses find no equilibrium in 30 rounds")
     return Finding(
         finer,
         f"eta = {bonus:.5g}, al = {wanted:.5g}: regret is never below {finer:.4g} on a grid of 60³ profiles "
         f"(least at {row(at)}); {found.reason}",
     )
+
+
+def _least_regret_of_all(
+    values: Callable[[Array], Array], costs: Array, limits: Array, n_points: int
+) -> float:
+    """Least regret of all profiles of a grid, deviations being to its amounts."""
+    axes = [np.linspace(0, limit, n_points) for limit in limits]
+    profiles = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    utility = np.maximum(0, values(profiles)) - costs * profiles
+    best = [utility[..., i].max(axis=i, keepdims=True) - utility[..., i] for i in range(costs.size)]
+    return float(np.max(np.stack(best), axis=0).min())
 
 
 def _wide_margins(rng: Rng, n: int) -> Iterator[OthersCase]:
@@ -232,7 +271,7 @@ def responses_rise_with_a_margin(case: OthersCase) -> Finding:
         best.append(float(tried[int(np.argmax(utility))]))
         told.append(float(shaped.best_response([0.0, others])[0]))
     size = accuracy.max_accuracy / case.cost
-    confirm(largest(np.subtract(best, told)) <= 1e-4 * size, f"by trying {best}, by the package {told}")
+    confirm(largest(np.subtract(best, told)) <= 1e-4 * size, f"by trying the best amounts are {row(best)}")
     return Finding(
         (told[0] - told[1]) / size,
         f"the best amount is {told[0]:.6g} with S = {case.others_data:g}, {told[1]:.6g} with S = {more:g}",
@@ -251,6 +290,7 @@ def responses_rise_with_a_margin(case: OthersCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="accuracy-shaping/R5-equal",
     n_instances=20,
+    confirm_exactly=exact.only_one_contributes,
 )
 def only_one_contributes(case: EqualCase) -> Finding:
     """Split the pool with b'(M) = c equally, try all deviations, and confirm by the package's regret."""
@@ -264,7 +304,7 @@ def only_one_contributes(case: EqualCase) -> Finding:
     if n == 1 or largest(gains(pool_rule(accuracy), costs, limits, profile)) > 1e-9:
         return Finding(0.0, "sharing is no equilibrium", applies=n > 1)
     regret = case.shaping().standard_mechanism().regret(profile)
-    confirm(regret <= 1e-12, f"the package finds regret {regret}")
+    confirm(regret <= 1e-12, f"the mechanism's own search finds a regret of {regret:.1e}")
     utility = float(accuracy(pool)) - case.cost * pool / n
     return Finding(
         apart,
@@ -284,6 +324,7 @@ def only_one_contributes(case: EqualCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="accuracy-shaping/S4-unique",
     n_instances=20,
+    confirm_exactly=exact.unique_always,
 )
 def unique_always(case: Case) -> Finding:
     """Certify by trying that nobody contributing is an equilibrium besides that of the largest pool."""
@@ -299,7 +340,10 @@ def unique_always(case: Case) -> Finding:
         return Finding(0.0, f"regrets {regret}", applies=False)
     mechanism = case.shaping().mechanism(margin)
     totals = [mechanism.find_equilibrium(start).total_data for start in ("zero", "above")]
-    confirm(relative(totals[1], pool) <= 1e-6 and totals[0] < 1e-6 * pool, f"iteration arrives at {totals}")
+    confirm(
+        relative(totals[1], pool) <= 1e-6 and totals[0] < 1e-6 * pool,
+        f"best responses, iterated from nothing and from above, arrive at pools of {row(totals)}",
+    )
     return Finding(
         (totals[1] - totals[0]) / pool,
         f"with margin {margin:.3g} pools of 0 and of {pool:.6g} are equilibria, regrets {regret}",
@@ -329,6 +373,7 @@ def _too_few(rng: Rng, n: int) -> Iterator[OthersCase]:
     expected=Verdict.REFUTED,
     corrected_by="accuracy-shaping/R7",
     n_instances=20,
+    confirm_exactly=exact.line_is_feasible,
 )
 def line_is_feasible(case: OthersCase) -> Finding:
     """Compute in fractions the line at the last amount that leaves no accuracy at all.
@@ -341,10 +386,10 @@ def line_is_feasible(case: OthersCase) -> Finding:
     amount = least - fraction(case.others_data)
     promised = fraction(case.cost) * amount
     led = search_most(accuracy, case.cost, -1e-15, case.others_data, float(amount))
-    confirm(search_alone(accuracy, case.cost)[0] == 0, "the agent must not be viable alone")
-    confirm(led is not None and led > amount, f"the line must go on to m^max = {led}")
+    confirm(search_alone(accuracy, case.cost)[0] == 0, "by trying, no amount pays for the agent alone")
+    confirm(led is not None and led > amount, f"by trying, the line goes on to m^max = {led:.6g}")
     there = float(accuracy((float(amount) + case.others_data) * (1 - 1e-12)))
-    confirm(there < 1e-9, f"there must be no accuracy, {there}")
+    confirm(there < 1e-9, "the accuracy there is 0")
     return Finding(
         float(promised) / accuracy.max_accuracy,
         f"with S = {case.others_data:g} < m_min = {float(least):.6g} the line goes up to m^max = {led:.6g}; "
@@ -363,6 +408,7 @@ def line_is_feasible(case: OthersCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="accuracy-shaping/R12",
     n_instances=20,
+    confirm_exactly=exact.zero_is_worse,
 )
 def zero_is_worse(case: Case) -> Finding:
     """Compare utilities without a margin and with small ones; a gap of 1: no difference without a margin."""
@@ -374,7 +420,13 @@ def zero_is_worse(case: Case) -> Finding:
     margin = 1e-3 * float(costs.min())
     found = case.shaping().mechanism(margin).find_equilibrium("above")
     owed = margin * found.contribution
-    confirm(largest(found.utility - owed) <= 1e-9, f"with a margin {found.utility} must be {owed}")
+    pool = search_pool(case.accuracy, costs, np.zeros(costs.size))
+    assert pool is not None, "the mechanism has one"
+    confirm(relative(best.objective, pool) <= 1e-6, f"by trying the pool is {pool:.6g}")
+    confirm(
+        largest(found.utility - owed) <= 1e-9,
+        f"with a margin best responses arrive where utilities are the margin times the data, {row(owed)}",
+    )
     return Finding(
         float(largest(utility) <= 1e-9 * case.accuracy.max_accuracy),
         f"the pool of {best.objective:.6g} leaves utilities {row(utility)}, as much as nothing; with a "
@@ -398,6 +450,7 @@ def zero_is_worse(case: Case) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="accuracy-shaping/S4-seed",
     n_instances=20,
+    confirm_exactly=exact.any_seed_suffices,
 )
 def any_seed_suffices(case: Case) -> Finding:
     """Commit to 90 % of the least seed that works; a gap of 1: nobody gains by contributing."""
@@ -410,7 +463,7 @@ def any_seed_suffices(case: Case) -> Finding:
     response = (
         Case(accuracy, case.costs, seed).shaping().mechanism(margin).best_response(np.zeros(costs.size))
     )
-    confirm((gain <= 1e-12) == (not response.any()), f"a gain of {gain}, but best responses {response}")
+    confirm((gain <= 1e-12) == (not response.any()), f"the mechanism's best responses are {row(response)}")
     return Finding(
         float(gain <= 1e-12),
         f"with a seed of {seed:g}, nobody gains by contributing to it; {least:.6g} and more would do",
@@ -460,10 +513,16 @@ def reports_are_truthful(case: ReportCase) -> Finding:
         best = shaping.solve()
         own = float(best["contribution"][0])
         pool = search_pool(case.accuracy, costs, [search_alone(case.accuracy, c)[1] for c in costs])
-        confirm(pool is not None and relative(best.objective, pool) <= 1e-6, f"pool {pool}")
+        assert pool is not None, "agents are viable alone"
+        told_as = "truth" if report == case.cost else "report"
+        confirm(
+            relative(best.objective, pool) <= 1e-6, f"by trying the pool is {pool:.6g} with the {told_as}"
+        )
+        line = (float(case.accuracy(pool)) - search_alone(case.accuracy, report)[1]) / report
+        confirm(relative(own, line) <= 1e-5, f"on its line the agent then gives {line:.6g}")
         utilities.append(float(case.accuracy(best.objective)) - case.cost * own)
     alone = search_alone(case.accuracy, case.cost)[1]
-    confirm(abs(utilities[0] - alone) <= 1e-9, f"the truth must leave {alone}, and leaves {utilities[0]}")
+    confirm(abs(utilities[0] - alone) <= 1e-9, f"the truth leaves what the agent has alone, {alone:.6g}")
     told = (
         f"at cost {case.cost:g} among {row(case.others)} the truth leaves {utilities[0]:.6g}, and reporting "
         f"{case.report:g} leaves {utilities[1]:.6g}"
@@ -491,11 +550,11 @@ def bound_is_an_accuracy(accuracy: GeneralizationBound) -> Finding:
     near, far = k / np.e**2, k
     by_hand = top - 4 * np.e / np.sqrt(k)
     at_near, at_far, before = printed_bound(accuracy, np.array([near * (1 + 1e-13), far, near / 2]))
-    confirm(np.isnan(before), "below k/e² it must be undefined")
-    confirm(at_far == 0 and top - 2 - 4 / np.sqrt(k) < 0, "at m = k it must be negative")
+    confirm(np.isnan(before), "at half of k/e² the formula is the root of a negative number")
+    confirm(at_far == 0 and top - 2 - 4 / np.sqrt(k) < 0, "at m = k the formula is negative, and counts as 0")
     if by_hand <= 0:
         return Finding(0.0, f"k = {k:g} is below 16 e²/a² = {16 * np.e**2 / top**2:.4g}", applies=False)
-    confirm(abs(at_near - by_hand) <= 1e-3, f"by hand {by_hand}, by the formula {at_near}")
+    confirm(abs(at_near - by_hand) <= 1e-3, f"just above k/e² the formula gives {at_near:.6g}")
     return Finding(
         by_hand / top,
         f"at m = k/e² = {near:.6g} the bound is a - 4e/√k = {by_hand:.6g}, at m = k = {k:g} it is "
@@ -525,7 +584,17 @@ def complexity_does_not_matter(case: EqualCase) -> Finding:
         if pool is None:
             return Finding(0.0, "no pool", applies=False)
         totals.append(EqualCase(accuracy, case.cost, case.n_agents).shaping().solve().objective)
-        confirm(relative(totals[-1], pool) <= 1e-6, f"by search {pool}, exact {totals[-1]}")
+        k = accuracy.difficulty
+        confirm(relative(totals[-1], pool) <= 1e-6, f"by trying the pool is {pool:.7g} for k = {k:g}")
+    # Amounts that are tried in rationals are up to a tenth apart.
+    costs = [fraction(case.cost) / case.n_agents]
+    pools = [exact.pool_bounds(accuracy, costs) for accuracy in (case.accuracy, harder)]
+    if pools[0] is not None and pools[1] is not None and totals[0] > 1.25 * totals[1]:
+        least, most = pools[0][0], pools[1][1]
+        confirm(
+            most < least,
+            f"in rationals the pools are at least {float(least):.5g} and at most {float(most):.5g}",
+        )
     ks = (case.accuracy.difficulty, harder.difficulty)
     told = f"k = {ks[0]:g}: M = {totals[0]:.7g}; k = {ks[1]:g}: M = {totals[1]:.7g}"
     return Finding((totals[0] - totals[1]) / totals[0], told)
@@ -542,12 +611,12 @@ def complexity_does_not_matter(case: EqualCase) -> Finding:
     n_instances=20,
 )
 def slope_under_the_bound(accuracy: GeneralizationBound) -> Finding:
-    """Measure the slope over a decade of costs, each optimum confirmed by its neighbours' utilities."""
+    """Measure the slope over a decade of costs, each optimum confirmed by trying."""
     costs = accuracy.viability_cost * np.array([1e-3, 1e-2])
     data = AccuracyShaping(accuracy, costs).standalone().contribution
     for cost, best in zip(costs, data, strict=True):
-        around = best * np.array([0.9, 1.0, 1.1])
-        confirm(int(np.argmax(accuracy(around) - cost * around)) == 1, f"{best} must be the best amount")
+        tried, _ = search_alone(accuracy, float(cost))
+        confirm(relative(best, tried) <= 1e-4, f"by trying the best amount is {tried:.6g} at c = {cost:.4g}")
     slope = float(np.log(data[0] / data[1]) / np.log(costs[0] / costs[1]))
     told = f"c {costs[0]:.4g} to {costs[1]:.4g}, m* {data[0]:.6g} to {data[1]:.6g}: power {slope:.4f}"
     return Finding(abs(slope + 2 / 3), told)

@@ -70,9 +70,9 @@ def printed_menu_is_feasible(case: TypeCase) -> Finding:
     if promised <= there + 1e-9:
         return Finding(0.0, f"promised {promised:.6g} of {there:.6g}")
     most = search_most(accuracy, high, alone - 1e-15, case.others_data) or 0.0
-    confirm(m_high > most, f"m_H = {m_high} must be more than can be had, {most}")
+    confirm(m_high > most, f"by trying, the costly type can be led to {most:.6g} at most")
     best = case.screening().solve()
-    confirm(audit(case.screening(), best).ok(1e-9), "the true menu must pass the audit")
+    confirm(audit(case.screening(), best).ok(1e-9), "the optimal menu passes the audit")
     return Finding(
         (promised - there) / accuracy.max_accuracy,
         f"(16) asks the costly type for {m_high:.6g} and promises {promised:.6g}, but {there:.6g} is there; "
@@ -116,8 +116,8 @@ def clipping_at_the_costly_types_most(case: TypeCase) -> Finding:
     screening = case.screening()
     best = screening.solve()
     tried, _, _ = search_two_types(accuracy, case.costs, case.probs, case.others_data)
-    confirm(audit(screening, best).ok(1e-9), "the true menu must pass the audit")
-    confirm(relative(tried, best.objective) <= 1e-6, f"by trying {tried}, by recursion {best.objective}")
+    confirm(audit(screening, best).ok(1e-9), "the optimal menu passes the audit")
+    confirm(relative(tried, best.objective) <= 1e-6, f"by trying the best value is {tried:.7g}")
     return Finding(
         (best.objective - value) / best.objective,
         f"b'(hi_H + S) = {float(accuracy.derivative(most + case.others_data)):.6g}, c_L = {low:g}: clipped "
@@ -140,11 +140,19 @@ def printed_rent(case: TypeCase) -> Finding:
     accuracy, (low, high) = case.accuracy, case.costs
     screening = case.screening()
     best = screening.solve()
-    confirm(audit(screening, best).ok(1e-9), "the menu must pass the audit")
+    confirm(audit(screening, best).ok(1e-9), "the optimal menu passes the audit")
     value, _, _ = search_two_types(accuracy, case.costs, case.probs, case.others_data)
-    confirm(abs(value - best.objective) <= 1e-6 * accuracy.max_accuracy / low, f"tried {value}")
+    confirm(
+        abs(value - best.objective) <= 1e-6 * accuracy.max_accuracy / low,
+        f"by trying the best value is {value:.7g}",
+    )
     (start, alone_low), (start_high, alone_high) = (search_alone(accuracy, cost) for cost in case.costs)
     true = float(best["allocated_accuracy"][0] - low * best["contribution"][0]) - alone_low
+    lines = max(0.0, alone_high + (high - low) * float(best["contribution"][1]) - alone_low)
+    confirm(
+        abs(true - lines) <= 1e-6 * accuracy.max_accuracy,
+        f"what the cheap type could have from the costly one's contract is a rent of {lines:.6g}",
+    )
     curve = min(alone_high + high * start, alone_low + true + low * start)
     curve = min(curve, float(accuracy(start + case.others_data)))
     printed = (curve if start > start_high else float(accuracy(start))) - float(accuracy(start))
@@ -180,8 +188,8 @@ def at_least_as_much_as_alone(case: TypeCase) -> Finding:
     if m_low >= alone or alone == 0:
         return Finding(0.0, f"m_L = {m_low:.6g}, m_L* = {alone:.6g}", applies=alone > 0)
     value, tried, _ = search_two_types(case.accuracy, case.costs, case.probs, case.others_data)
-    confirm(relative(value, best.objective) <= 1e-6, f"by trying {value}, by recursion {best.objective}")
-    confirm(audit(case.screening(), best).ok(1e-9), "the menu must pass the audit")
+    confirm(relative(value, best.objective) <= 1e-6, f"by trying the best value is {value:.7g}")
+    confirm(audit(case.screening(), best).ok(1e-9), "the optimal menu passes the audit")
     regime = case.screening().regime
     return Finding((alone - m_low) / alone, f"{regime}: m_L = {m_low:.6g} ({tried:.6g}), m_L* = {alone:.6g}")
 
@@ -209,7 +217,7 @@ def cheap_type_gives_its_most(case: TypeCase) -> Finding:
     _, alone = search_alone(case.accuracy, case.costs[0])
     most = search_most(case.accuracy, case.costs[0], alone - 1e-15, case.others_data) or 0.0
     value, tried, _ = search_two_types(case.accuracy, case.costs, equal.probs, case.others_data)
-    confirm(relative(value, best.objective) <= 1e-6, f"by trying {value}, by recursion {best.objective}")
+    confirm(relative(value, best.objective) <= 1e-6, f"by trying the best value is {value:.7g}")
     m_low = float(best["contribution"][0])
     told = (
         f"ratio {case.costs[1] / case.costs[0]:.4g}, {equal.screening().regime}: m_L = {m_low:.7g} "
@@ -235,7 +243,13 @@ def promises_hold_for_every_draw(case: TypeCase) -> Finding:
     own, promised = float(menu["contribution"][0]), float(menu["allocated_accuracy"][0])
     worst = own + (n_agents - 1) * float(menu["contribution"][-1])
     expected = own + float(menu["others_data"])
-    confirm(promised <= float(case.accuracy(expected)) + 1e-9, "with expected data the promise must hold")
+    confirm(promised <= float(case.accuracy(expected)) + 1e-9, "with expected data the promise holds")
+    value, _, _ = search_two_types(case.accuracy, case.costs, case.probs, float(menu["others_data"]))
+    confirm(
+        relative(value, float(case.probs @ menu["contribution"])) <= 1e-5
+        and relative((n_agents - 1) * value, float(menu["others_data"])) <= 1e-5,
+        f"by trying, the best menu given the others' data asks for {value:.6g} on average, as do theirs",
+    )
     short = promised - float(case.accuracy(worst))
     told = (
         f"N = {n_agents}: the cheap type is promised {promised:.6g}, which {expected:.6g} data points give; "

@@ -8,6 +8,7 @@ from itertools import permutations, product
 import numpy as np
 
 from mechopt.formulations.data_externality import duopoly
+from mechopt.formulations.data_externality.claims import exact_gaps as exactly
 from mechopt.formulations.data_externality.claims.duopoly_cases import (
     SUPPRESSED,
     UNLIKE_COMPANY,
@@ -40,6 +41,7 @@ from mechopt.verification.evidence import confirm, largest, row
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R20",
     n_instances=10,
+    confirm_exactly=exactly.profit_as_printed,
 )
 def profit_as_printed(case: JoiningCase) -> Finding:
     """Compare with receipts less payments, if all join one platform."""
@@ -49,7 +51,9 @@ def profit_as_printed(case: JoiningCase) -> Finding:
     info = exact.leaked(sharers)
     printed = info.sum() - sum(info[i] for i in sharers)
     profit = game.outcome(everyone).profit
-    confirm(abs(profit - exact.profit(everyone, sharers)) < 1e-9, f"profit {profit:.6g}")
+    confirm(
+        abs(profit - exact.profit(everyone, sharers)) < 1e-9, f"by the definition the profit is {profit:.6g}"
+    )
     return Finding(abs(profit - printed) / case.scale, f"printed {printed:.6g}, profit {profit:.6g}")
 
 
@@ -64,15 +68,16 @@ def profit_as_printed(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R20",
     n_instances=10,
+    confirm_exactly=exactly.payoff_by_printed_labels,
 )
 def payoff_by_printed_labels(case: JoiningCase) -> Finding:
     """Take user 1, who joins with user 0 and does not share: f^1 has what leaks if it did."""
     exact, game = ByDefinition(case), case.model.duopoly()
     sharers = exact.bought(frozenset({0, 1}))
-    confirm(sharers == frozenset({0}), f"sharers {sorted(sharers)}")
+    confirm(sharers == frozenset({0}), "by the definition user 0 is the only one to share")
     printed = -case.value[1] * exact.leaked(frozenset({0, 1}))[1]
     payoff = game.payoffs((1, 1))[1]
-    confirm(abs(payoff - exact.payoff((1, 1), 1)) < 1e-9, f"payoff {payoff:.6g}")
+    confirm(abs(payoff - exact.payoff((1, 1), 1)) < 1e-9, f"by the definition the payoff is {payoff:.6g}")
     return Finding(
         abs(payoff - printed) / case.scale,
         f"user 1 does not share, and gets {payoff:.6g}; f^1 is {printed:.6g}",
@@ -88,6 +93,7 @@ def payoff_by_printed_labels(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R12-example",
     n_instances=3,
+    confirm_exactly=exactly.constant_services_grow,
 )
 def constant_services_grow(case: JoiningCase) -> Finding:
     """Count sets and users not in them by whom a service does not grow; confirm one."""
@@ -101,7 +107,8 @@ def constant_services_grow(case: JoiningCase) -> Finding:
                 for user in joined
             )
     confirm(
-        constant.service(0, frozenset({0, 1})) == constant.service(0, frozenset({0})), "user 0, joined by 1"
+        constant.service(0, frozenset({0, 1})) == constant.service(0, frozenset({0})),
+        "the service of user 0 is the same with user 1 and without",
     )
     return Finding(broken, f"{broken} times a user joins, and a service does not grow")
 
@@ -115,16 +122,14 @@ def _over_printed(case: JoiningCase, *, services: bool) -> Finding:
     printed = duopoly.printed_surplus_bound(case.model)
     mixed = game.mixed_social_surplus if services else game.mixed_data_surplus
     again = exact.mixed_surplus(services=services)
-    confirm(
-        abs(mixed - again) <= 1e-9 * case.scale, f"mixed surplus {mixed:.6g}, by the definition {again:.6g}"
-    )
+    confirm(abs(mixed - again) <= 1e-9 * case.scale, f"by the definition the mixed surplus is {again:.6g}")
     # The bound once more, from information by the definition.
     low = frozenset(i for i, v in enumerate(case.value) if v <= 1)
     everything, half = exact.leaked(frozenset(range(case.n_users))), exact.leaked(low) / 2
     bound = (1 + case.spillover) * sum(
         (1 - v) * (everything[i] if i in low else half[i]) for i, v in enumerate(case.value)
     )
-    confirm(abs(bound - printed) <= 1e-9 * case.scale, f"bound {printed:.6g}, by the definition {bound:.6g}")
+    confirm(abs(bound - printed) <= 1e-9 * case.scale, f"user by user the printed bound is {bound:.6g}")
     return Finding((mixed - printed) / case.scale, f"mixed surplus {mixed:.6g}, printed bound {printed:.6g}")
 
 
@@ -137,6 +142,7 @@ def _over_printed(case: JoiningCase, *, services: bool) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R15-positive",
     n_instances=10,
+    confirm_exactly=exactly.social_surplus_over_bound,
 )
 def bound_without_services(case: JoiningCase) -> Finding:
     """Compare, for types with which the data part is a bound."""
@@ -152,6 +158,7 @@ def bound_without_services(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R18",
     n_instances=100,
+    confirm_exactly=exactly.data_surplus_over_bound,
 )
 def theorem_4_as_printed(case: JoiningCase) -> Finding:
     """Compare with the surplus, from sets and by the definition."""
@@ -172,6 +179,7 @@ def _spilled(rng: Rng, n: int) -> Iterator[JoiningCase]:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R22",
     n_instances=100,
+    confirm_exactly=exactly.data_surplus_over_bound,
 )
 def theorem_7_as_printed(case: JoiningCase) -> Finding:
     """Compare with the surplus, from sets and by the definition."""
@@ -194,6 +202,7 @@ def theorem_7_as_printed(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R17-mixed",
     n_instances=20,
+    confirm_exactly=exactly.mixed_equilibrium_is_efficient,
 )
 def mixed_equilibrium_is_efficient(case: JoiningCase) -> Finding:
     """Compare with the first best, both computed twice."""
@@ -204,7 +213,8 @@ def mixed_equilibrium_is_efficient(case: JoiningCase) -> Finding:
     exact = ByDefinition(case)
     again = exact.mixed_surplus(), exact.first_best()
     confirm(
-        largest(np.subtract((mixed, best), again)) <= 1e-9 * case.scale, f"by the definition {row(again)}"
+        largest(np.subtract((mixed, best), again)) <= 1e-9 * case.scale,
+        f"by the definition both are {row(again)}",
     )
     return Finding((best - mixed) / case.scale, f"mixed surplus {mixed:.6g}, first best {best:.6g}")
 
@@ -221,6 +231,7 @@ def mixed_equilibrium_is_efficient(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R17-2",
     n_instances=4,
+    confirm_exactly=exactly.efficient_equilibria,
 )
 def constant_services_are_inefficient(case: JoiningCase) -> Finding:
     """Count efficient equilibria."""
@@ -243,8 +254,10 @@ def _efficient_equilibria(case: JoiningCase) -> Finding:
     ]
     again = exact.first_best()
     for joining in efficient:
-        confirm(exact.best_gain(joining) <= 1e-9, f"{joining} must be an equilibrium")
-        confirm(exact.surplus(joining) >= again - tolerance, f"{joining} must be efficient")
+        confirm(exact.best_gain(joining) <= 1e-9, f"by the definition nobody gains by leaving {joining}")
+        confirm(
+            exact.surplus(joining) >= again - tolerance, f"by the definition {joining} has the most surplus"
+        )
     return Finding(len(efficient), f"first best {best:.6g}, reached by equilibria {efficient}")
 
 
@@ -268,6 +281,7 @@ def _efficient_equilibria(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R13",
     n_instances=5,
+    confirm_exactly=exactly.least_best_gain,
 )
 def low_values_always_have_an_equilibrium(case: JoiningCase) -> Finding:
     """Find the smallest best gain of all profiles, from tables and by the definition."""
@@ -276,9 +290,7 @@ def low_values_always_have_an_equilibrium(case: JoiningCase) -> Finding:
     exact = ByDefinition(case)
     least = float(case.model.duopoly().to_frame()["gain"].min())
     again = min(exact.best_gain(joining) for joining in exact.profiles())
-    confirm(
-        abs(least - again) <= 1e-9 * case.scale, f"least best gain {least:.6g}, by the definition {again:.6g}"
-    )
+    confirm(abs(least - again) <= 1e-9 * case.scale, f"by the definition the least best gain is {again:.6g}")
     return Finding(least / case.scale, f"somebody gains at least {least:.6g} in every profile")
 
 
@@ -298,6 +310,7 @@ def low_values_always_have_an_equilibrium(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R21-1",
     n_instances=40,
+    confirm_exactly=exactly.condition_without_value,
 )
 def condition_without_value(case: JoiningCase) -> Finding:
     """Compare the printed condition with a search; confirm the search by the definition."""
@@ -312,7 +325,7 @@ def condition_without_value(case: JoiningCase) -> Finding:
     exists = _efficient_equilibria(case).gap > 0
     best = exact.first_best()
     again = any(exact.surplus(b) >= best - 1e-9 * case.scale for b in exact.equilibria())
-    confirm(exists is again, "by the definition")
+    confirm(exists is again, f"by the definition there is {'an' if again else 'no'} efficient equilibrium")
     return Finding(
         int(printed is not exists),
         f"services {row(gained)}, printed leaks {row(leaks)}; efficient equilibrium: {exists}",
@@ -329,6 +342,7 @@ def condition_without_value(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R21-2",
     n_instances=5,
+    confirm_exactly=exactly.efficient_equilibria,
 )
 def any_correlation_is_enough(case: JoiningCase) -> Finding:
     """Count efficient equilibria, without spillover; services must meet the paper's assumptions."""
@@ -366,6 +380,7 @@ def _apart(rng: Rng, n: int) -> Iterator[JoiningCase]:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R21-3",
     n_instances=5,
+    confirm_exactly=exactly.efficient_equilibria,
 )
 def threshold_without_weight(case: JoiningCase) -> Finding:
     """Count efficient equilibria: the threshold is 1.25, and half its excess counts for users apart."""
@@ -396,6 +411,7 @@ def _is_example_1(case: JoiningCase) -> bool:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R12-example",
     n_instances=6,
+    confirm_exactly=exactly.equilibria,
 )
 def example_1_has_none(case: JoiningCase) -> Finding:
     """Count equilibria, and confirm them by the definition."""
@@ -404,7 +420,7 @@ def example_1_has_none(case: JoiningCase) -> Finding:
     found = [tuple(each.tolist()) for each in case.model.duopoly().pure_equilibria]
     exact = ByDefinition(case)
     for joining in found:
-        confirm(exact.best_gain(joining) < 0, f"{joining} must be an equilibrium")
+        confirm(exact.best_gain(joining) < 0, f"by the definition everybody loses by leaving {joining}")
     gain = exact.gain((1, 2, 1), 2, 2)
     return Finding(
         len(found), f"equilibria {found}; user 2 gains {gain:.6g} by leaving the profile (1, 2, 1)"
@@ -420,6 +436,7 @@ def example_1_has_none(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R20",
     n_instances=2,
+    confirm_exactly=exactly.deviation_payoff_as_printed,
 )
 def deviation_payoff_as_printed(case: JoiningCase) -> Finding:
     """Compare with the payoff after the move; the information must be that about user 2."""
@@ -428,8 +445,11 @@ def deviation_payoff_as_printed(case: JoiningCase) -> Finding:
     exact = ByDefinition(case)
     info = exact.leaked(frozenset({0}))
     printed, payoff = -case.value[1] * info[0], float(case.model.duopoly().payoffs((2, 2, 1))[1])
-    confirm(abs(payoff + case.value[1] * info[1]) < 1e-9, f"-v_2 I_2 is {-case.value[1] * info[1]:.6g}")
-    confirm(abs(payoff - exact.payoff((2, 2, 1), 1)) < 1e-9, "by the definition")
+    confirm(
+        abs(payoff + case.value[1] * info[1]) < 1e-9,
+        f"-v_2 I_2 (a_2 = 0, a_1 = 1) is {-case.value[1] * info[1]:.6g}",
+    )
+    confirm(abs(payoff - exact.payoff((2, 2, 1), 1)) < 1e-9, f"by the definition the payoff is {payoff:.6g}")
     return Finding(abs(payoff - printed) / case.scale, f"printed {printed:.6g}, payoff {payoff:.6g}")
 
 
@@ -442,6 +462,7 @@ def deviation_payoff_as_printed(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R20",
     n_instances=20,
+    confirm_exactly=exactly.prices_do_not_depend_on_spillover,
 )
 def prices_do_not_depend_on_spillover(case: JoiningCase) -> Finding:
     """Compare prices over all profiles; confirm that platforms buy from others."""
@@ -456,7 +477,14 @@ def prices_do_not_depend_on_spillover(case: JoiningCase) -> Finding:
             if differ > worst:
                 worst = differ
                 sets = [sorted(each.bought(joined)) for each in exact]
-                confirm(sets[0] != sets[1], "platforms must buy from others")
+                again = [
+                    np.array([e.price(s, i) if i in s else 0.0 for i in range(case.n_users)])
+                    for e, s in zip(exact, map(frozenset, sets), strict=True)
+                ]
+                confirm(
+                    largest(again[0] - again[1] - prices[0] + prices[1]) <= 1e-9 * case.scale,
+                    f"by the definition prices are {row(again[0])} and {row(again[1])}",
+                )
                 told = f"{sorted(joined)} joined: {sets[0]} share at {row(prices[0])}, without spillover "
                 told += f"{sets[1]} at {row(prices[1])}"
     return Finding(worst / case.scale, told)
@@ -474,11 +502,12 @@ def prices_do_not_depend_on_spillover(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R11",
     n_instances=6,
+    confirm_exactly=exactly.joining_alone,
 )
 def definition_covers_all(case: JoiningCase) -> Finding:
     """Take the profile in which nobody joins: it meets the definition, having no user on a platform."""
     game = case.model.duopoly()
     found = game.best_deviation((0,) * case.n_users)
     alone = case.alone[found.agent]
-    confirm(abs(found.gain - alone) < 1e-9, f"joining alone is worth {alone:.6g}")
+    confirm(abs(found.gain - alone) < 1e-9, f"the service to a user who joins alone is worth {alone:.6g}")
     return Finding(found.gain / case.scale, f"user {found.agent} gains {found.gain:.6g} by joining")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
 
 from mechopt.formulations.data_externality import examples
+from mechopt.formulations.data_externality.claims import exact_gaps as exactly
 from mechopt.formulations.data_externality.claims.duopoly_cases import (
     ByDefinition,
     GroupCase,
@@ -19,6 +21,7 @@ from mechopt.formulations.data_externality.claims.duopoly_cases import (
     joining_cases,
     matrix,
 )
+from mechopt.formulations.data_externality.claims.exact import group_surplus
 from mechopt.formulations.data_externality.claims.roads import LEDGER
 from mechopt.formulations.data_externality.preset import PresetPrices, UserProfile
 from mechopt.solvers.errors import InvalidInput
@@ -164,6 +167,12 @@ class MovedNorth:
     values: tuple[float, float]
 
 
+def surplus_rises_exactly(case: MovedNorth) -> Fraction:
+    """The difference of the surplus at both values, in rationals."""
+    before, after = (group_surplus(example_3_case(case.correlation, value)) for value in case.values)
+    return after - before
+
+
 @LEDGER.claim(
     "data-externality/E15",
     source="Example 3, figure 3",
@@ -176,6 +185,7 @@ class MovedNorth:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R19-figure-3",
     n_instances=3,
+    confirm_exactly=surplus_rises_exactly,
 )
 def surplus_falls_to_the_north(case: MovedNorth) -> Finding:
     """Compare by counting; confirm with the full covariance of all 20 users."""
@@ -185,7 +195,10 @@ def surplus_falls_to_the_north(case: MovedNorth) -> Finding:
         bought = groups.monopoly()
         full = groups.full()
         shares = np.concatenate([np.arange(10) < count for count in bought.sharing])
-        confirm(abs(full.data_surplus(shares) - bought.data_surplus) < 1e-9, "surplus of all users")
+        confirm(
+            abs(full.data_surplus(shares) - bought.data_surplus) < 1e-9,
+            f"with all 20 users one by one the surplus is {bought.data_surplus:.6g} at {value:g}",
+        )
         surplus.append(bought.data_surplus)
     return Finding(surplus[1] - surplus[0], f"surplus {row(surplus)} at values {row(case.values)}")
 
@@ -199,6 +212,7 @@ def surplus_falls_to_the_north(case: MovedNorth) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R19-figure-3",
     n_instances=4,
+    confirm_exactly=exactly.variance_of_the_difference,
 )
 def all_correlations_are_possible(case: GroupCase) -> Finding:
     """Find the variance of the difference of the groups' sums: it is negative."""
@@ -207,7 +221,10 @@ def all_correlations_are_possible(case: GroupCase) -> Finding:
     np.fill_diagonal(covariance, 1.0)
     sign = np.repeat((1.0, -1.0), n) / np.sqrt(2 * n)
     variance = float(sign @ covariance @ sign)
-    confirm(abs(np.linalg.eigvalsh(covariance)[0] - variance) < 1e-9, "smallest eigenvalue")
+    confirm(
+        abs(np.linalg.eigvalsh(covariance)[0] - variance) < 1e-9,
+        f"the smallest eigenvalue of the covariance is {variance:.6g}",
+    )
     return Finding(-variance, f"the groups' difference has a variance of {variance:.6g}")
 
 
@@ -394,6 +411,7 @@ class PriceLottery:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R23",
     n_instances=5,
+    confirm_exactly=exactly.least_regret_of_one_choice,
 )
 def users_do_not_look_at_prices(case: PriceLottery) -> Finding:
     """Find the choice of least regret over both pairs; confirm that each has its own equilibria."""
@@ -406,5 +424,5 @@ def users_do_not_look_at_prices(case: PriceLottery) -> Finding:
         best = [max(0.0, *(price - leak for price in prices)) for prices in case.prices]
         regrets.append(max(b - p for b, p in zip(best, payoffs, strict=True)))
     first, second = ({repr(found) for found in game.user_equilibria([a], [b])} for a, b in case.prices)
-    confirm(not first & second, f"{first & second} go with both pairs of prices")
+    confirm(not first & second, "no equilibrium of users goes with both pairs of prices")
     return Finding(min(regrets), f"prices {case.prices}: any fixed choice regrets {min(regrets):.6g}")

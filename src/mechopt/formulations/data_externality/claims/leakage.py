@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechopt.formulations.data_externality import leakage
+from mechopt.formulations.data_externality.claims import exact_gaps as exactly
 from mechopt.formulations.data_externality.claims.roads import LEDGER
 from mechopt.formulations.data_externality.families import (
     EVERY,
@@ -129,6 +130,7 @@ def own_data_add_less(case: PurchaseCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R3-mtp2",
     n_instances=30,
+    confirm_exactly=exactly.leaks_are_submodular,
 )
 def leaks_are_submodular(case: PurchaseCase) -> Finding:
     """Find the worst pair, and compute its four leaks by the definition."""
@@ -142,7 +144,10 @@ def leaks_are_submodular(case: PurchaseCase) -> Finding:
     more, context = 1 << found.added, 1 << found.context
     alone = defined[base | more] - defined[base]
     together = defined[base | more | context] - defined[base | context]
-    confirm(abs(together - alone - found.amount) <= 1e-9 * np.max(covariance), f"{together - alone}")
+    confirm(
+        abs(together - alone - found.amount) <= 1e-9 * np.max(covariance),
+        f"by the definition of leaks it adds {together - alone:.6g} more",
+    )
     return Finding(
         found.amount / max(together, 1e-300),
         f"user {found.added} adds {alone:.6g} to I_{found.of} beside {sorted(found.base)}, and "

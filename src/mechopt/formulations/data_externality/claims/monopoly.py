@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mechopt.formulations.data_externality import closed_form as formula
 from mechopt.formulations.data_externality import exact, leakage, users
+from mechopt.formulations.data_externality.claims import exact_gaps as exactly
 from mechopt.formulations.data_externality.claims.leakage import conditional_leaks
 from mechopt.formulations.data_externality.claims.roads import LEDGER
 from mechopt.formulations.data_externality.families import EVERY, PurchaseCase, Rng, case_of, cases
@@ -280,6 +281,7 @@ def profit_is_surplus_and_loss(case: PurchaseCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R9-mtp2",
     n_instances=30,
+    confirm_exactly=exactly.loss_is_submodular,
 )
 def loss_is_submodular(case: PurchaseCase) -> Finding:
     """Find the worst pair; compute its four losses by updates of rank one."""
@@ -299,7 +301,10 @@ def loss_is_submodular(case: PurchaseCase) -> Finding:
 
     alone = of(found.added) - of()
     together = of(found.added, found.context) - of(found.context)
-    confirm(abs(together - alone - found.amount) <= 1e-9 * table.scale, f"{together - alone:.6g}")
+    confirm(
+        abs(together - alone - found.amount) <= 1e-9 * table.scale,
+        f"by updates of rank one it adds {together - alone:.6g} more",
+    )
     return Finding(
         found.amount / max(abs(together), 1e-300),
         f"user {found.added} adds {alone:.6g} beside {sorted(found.base)}, {together:.6g} if "
@@ -395,14 +400,18 @@ def dear_pairs(rng: Rng, n: int) -> Iterator[Pair]:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R9-two",
     n_instances=15,
+    confirm_exactly=lambda pair: exactly.dear_users_share(pair.case()),
 )
 def dear_users_share(pair: Pair) -> Finding:
     """Compare the platform's profit with and without user 2."""
     table = SetBySet(pair.case())
     found = pair.case().model().monopoly()
-    confirm(table.best() == {table.mask(found.sharing)}, f"best sets {table.best()}")
+    confirm(
+        table.best() == {table.mask(found.sharing)},
+        "set by set and by branch and bound the same users are best",
+    )
     lost = table.profit[0b01] - table.profit[0b11]
-    confirm(bool(found.sharing[1]) == (lost <= 0), f"buying from both loses {lost:.6g}")
+    confirm(bool(found.sharing[1]) == (lost <= 0), f"set by set, buying from both loses {lost:.6g}")
     return Finding(
         max(lost, 0.0) / max(table.profit[0b01], 1e-300),
         f"the platform earns {table.profit[0b01]:.6g} without user 2, {table.profit[0b11]:.6g} with it",
@@ -439,6 +448,7 @@ def copies(rng: Rng, n: int) -> Iterator[Copies]:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R7-copies",
     n_instances=15,
+    confirm_exactly=lambda case: exactly.price_of_a_copy(case.case()),
 )
 def price_of_a_copy_is_zero(case: Copies) -> Finding:
     """Compare the price with what user 2's data alone would cost."""
@@ -446,7 +456,7 @@ def price_of_a_copy_is_zero(case: Copies) -> Finding:
     if not found.sharing.all():
         return Finding(0.0, applies=False)
     price, alone = float(found.prices[1]), table.asked[0, 1]
-    confirm(abs(price - table.prices[0b11, 1]) <= 1e-9 * table.scale, f"price {price:.6g}")
+    confirm(abs(price - table.prices[0b11, 1]) <= 1e-9 * table.scale, f"set by set the price is {price:.6g}")
     return Finding(price / alone, f"price {price:.6g} = {price / case.second:.6g} v_2; alone {alone:.6g}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from mechopt.formulations.data_externality.claims import exact_gaps as exactly
 from mechopt.formulations.data_externality.claims.duopoly_cases import (
     SUPPRESSED,
     ByDefinition,
@@ -189,6 +190,7 @@ def contingent_tax(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R25-contingent",
     n_instances=150,
+    confirm_exactly=exactly.textbook_tax,
 )
 def textbook_tax(case: JoiningCase) -> Finding:
     """Try every set at the tax by the definition."""
@@ -199,7 +201,7 @@ def textbook_tax(case: JoiningCase) -> Finding:
     lost = market.surplus(best) - market.surplus(bought)
     if lost > 1e-6 * market.scale:
         found = users_of(taxed_purchase(case.model, marginal_tax(case.model, best)).sharing)
-        confirm(found == bought, f"branch and bound buys {sorted(found)}")
+        confirm(found == bought, f"at marginal taxes branch and bound buys {sorted(found)}")
     told = f"best {sorted(best)}, bought {sorted(bought)} at {row(tax)}; loses {lost:.6g}"
     return Finding(lost / market.scale, told)
 
@@ -214,6 +216,7 @@ def textbook_tax(case: JoiningCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R25-never-less",
     n_instances=100,
+    confirm_exactly=exactly.oversharing,
 )
 def oversharing(case: JoiningCase) -> Finding:
     """See by how much the platform prefers all sets that miss a user who should share."""
@@ -544,6 +547,7 @@ def _high_values(rng: Rng, n: int) -> Iterator[JoiningCase]:
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R27",
     n_instances=60,
+    confirm_exactly=exactly.wrong_advice,
 )
 def wrong_advice(case: JoiningCase) -> Finding:
     """Follow the printed condition, and see what the market was worth."""
@@ -553,7 +557,10 @@ def wrong_advice(case: JoiningCase) -> Finding:
         return Finding(0.0, applies=False)
     surplus = advice.data_surplus
     if surplus > 0:
-        confirm(abs(ByDefinition(case).mixed_surplus() - surplus) <= 1e-9 * case.scale, "the mixed surplus")
-        confirm(advice.printed_bound_misleads, "the advice")
+        confirm(
+            abs(ByDefinition(case).mixed_surplus(services=False) - surplus) <= 1e-9 * case.scale,
+            f"by the definition the mixed surplus is {surplus:.6g}",
+        )
+        confirm(advice.printed_bound_misleads, "the mechanism's own advice says that the bound misleads")
     told = f"bound {advice.printed_bound:.6g} says shut, and the market is worth {surplus:.6g}"
     return Finding(surplus / case.scale, told)

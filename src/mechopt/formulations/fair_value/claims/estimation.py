@@ -8,6 +8,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
+from mechopt.formulations.fair_value.claims import exact_gaps as exactly
 from mechopt.formulations.fair_value.claims.estimation_roads import (
     EqualCase,
     EstimatorCase,
@@ -241,6 +242,7 @@ def _private_pairs(rng: Rng, n: int) -> Iterator[EqualCase]:
     expected=Verdict.REFUTED,
     corrected_by="fair-value/R10",
     n_instances=20,
+    confirm_exactly=exactly.diminishing_at_every_level,
 )
 def diminishing_at_every_level(case: EqualCase) -> Finding:
     """Compare what the first and the second user add, by formula and by all outcomes."""
@@ -251,7 +253,7 @@ def diminishing_at_every_level(case: EqualCase) -> Finding:
         utility = closed_form.normalised(form.bayes_risk, case.n_users)
         true = (case.n_users + 2) / case.n_users
         true *= 1 - 12 * risk_of_outcomes(form.weights, form.noise_scale)
-        confirm(abs(utility - true) <= 1e-10, f"utility {utility} by formula, {true} by outcomes")
+        confirm(abs(utility - true) <= 1e-10, f"by all outcomes, {n} sharers are worth {true:.6g}")
         added.append(utility)
     first, second = added[1] - added[0], added[2] - added[1]
     return Finding((second - first) / added[2], f"the first user adds {first:.6g}, the second {second:.6g}")
@@ -267,6 +269,7 @@ def diminishing_at_every_level(case: EqualCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="fair-value/R10",
     n_instances=10,
+    confirm_exactly=exactly.strict_at_equality,
 )
 def strict_at_equality(case: EqualCase) -> Finding:
     """Let the last user switch where the first shares, and where the second does: each has to be more."""
@@ -280,7 +283,7 @@ def strict_at_equality(case: EqualCase) -> Finding:
         true = (case.n_users + 2) / case.n_users
         true *= 1 - 12 * risk_of_outcomes(found.weights, found.noise_scale)
         after = MeanEstimation(levels).utility()
-        confirm(abs(after - true) <= 1e-10, f"utility {after} by formula, {true} by outcomes")
+        confirm(abs(after - true) <= 1e-10, f"by all outcomes, the utility is {true:.9g} after the switch")
         gains.append(after - before)
     same = abs(gains[0] - gains[1]) <= 1e-12
     return Finding(
@@ -310,6 +313,7 @@ def _saturated(rng: Rng, n: int) -> Iterator[PrivateCase]:
     expected=Verdict.REFUTED,
     corrected_by="fair-value/R8-saturation",
     n_instances=10,
+    confirm_exactly=exactly.strictly_increasing,
 )
 def strictly_increasing(case: PrivateCase) -> Finding:
     """Let a saturated user do without privacy."""
@@ -321,7 +325,10 @@ def strictly_increasing(case: PrivateCase) -> Finding:
     for levels in (np.array(case.levels), raised):
         found = exact.optimal_estimator(levels)
         true = risk_of_outcomes(found.weights, found.noise_scale)
-        confirm(abs(true - closed_form.closed_form(levels).bayes_risk) <= 1e-14, "three roads to the risk")
+        confirm(
+            abs(true - closed_form.closed_form(levels).bayes_risk) <= 1e-14,
+            f"by all outcomes and the closed form the risk is {true:.12g}",
+        )
         risks.append(true)
     rise = (risks[0] - risks[1]) / NO_DATA
     return Finding(
@@ -342,6 +349,7 @@ def strictly_increasing(case: PrivateCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="fair-value/R7",
     n_instances=10,
+    confirm_exactly=exactly.printed_noise,
 )
 def printed_noise(case: EqualCase) -> Finding:
     """Compare with the variance of Laplace noise by integration, at the weights of (34)."""
@@ -350,9 +358,7 @@ def printed_noise(case: EqualCase) -> Finding:
     variance = scale**2 * float(parts @ nodes**2)
     true = risk_of_outcomes([weight, weight], scale)
     without = risk_of_outcomes([weight, weight], 0.0)
-    confirm(
-        abs(true - without - variance) <= 1e-12, f"noise adds {true - without}, by integration {variance}"
-    )
+    confirm(abs(true - without - variance) <= 1e-12, f"by integration the noise adds {variance:.6g}")
     printed = without + 4 * scale
     return Finding(
         abs(printed - true) / true, f"eta = {1 / scale:.6g}: printed {printed:.6g}, true {true:.6g}"
@@ -368,13 +374,16 @@ def printed_noise(case: EqualCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="fair-value/R9",
     n_instances=10,
+    confirm_exactly=exactly.printed_weight,
 )
 def printed_weight(case: EqualCase) -> Finding:
     """Compare risks of all outcomes at the printed weight, at 1 / (3 + 24 / e^2), and around it."""
     printed, weight = 1 / (3 + 24 / 23), 1 / (3 + 24 / case.level**2)
     tried = weight * np.array([0.99, 1.0, 1.01])
     risks = [risk_of_outcomes([w], w / case.level) for w in tried]
-    confirm(risks[1] < min(risks[0], risks[2]), f"{weight} is not the best weight")
+    confirm(
+        risks[1] < min(risks[0], risks[2]), f"by all outcomes weights around {weight:.6g} have a larger risk"
+    )
     loss = risk_of_outcomes([printed], printed / case.level) / risks[1] - 1
     return Finding(
         abs(printed - weight) / weight,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mechopt.formulations.fair_value.claims import exact_gaps as exactly
 from mechopt.formulations.fair_value.claims.estimation_roads import (
     FEDERATED,
     STAR,
@@ -21,9 +25,10 @@ from mechopt.formulations.fair_value.claims.estimation_roads import (
     utility_of_members,
     values_of,
 )
+from mechopt.formulations.fair_value.claims.exact import federated_error, federated_weights
 from mechopt.formulations.fair_value.claims.roads import LEDGER
 from mechopt.verification.claim import Finding, Verdict
-from mechopt.verification.evidence import confirm, largest, row
+from mechopt.verification.evidence import confirm, fractions, largest, row
 
 Array = NDArray[np.float64]
 
@@ -215,6 +220,7 @@ def values_of_the_cover(case: FederatedCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="fair-value/R11",
     n_instances=20,
+    confirm_exactly=exactly.swapped_variances,
 )
 def swapped_variances(case: FederatedCase) -> Finding:
     """Read the variances as the caption has them, and compare with covariances for the same weights."""
@@ -222,7 +228,10 @@ def swapped_variances(case: FederatedCase) -> Finding:
     true = error_of_covariances(case, weights)
     swapped = case.estimation(case.within, case.between).error_of_weights(case.user, weights)
     right = case.estimation().error_of_weights(case.user, weights)
-    confirm(_relative(right, true) <= 1e-10, f"{right} with the text's variances, by covariances {true}")
+    confirm(
+        _relative(right, true) <= 1e-10,
+        f"with the text's variances the error is {right:.6g}, as by covariances",
+    )
     return Finding(_relative(swapped, true), f"true {true:.6g}, with the caption's s^2 and t^2 {swapped:.6g}")
 
 
@@ -248,6 +257,7 @@ def _ordered(rng: Rng, n: int) -> Iterator[FederatedCase]:
     expected=Verdict.REFUTED,
     corrected_by="fair-value/R11",
     n_instances=30,
+    confirm_exactly=exactly.printed_range,
 )
 def printed_range(case: FederatedCase) -> Finding:
     """Evaluate (54) with the printed range of nbar; and, kindly, with the right users but j != i."""
@@ -261,7 +271,9 @@ def printed_range(case: FederatedCase) -> Finding:
         _error_54(case, weights, float(np.sum(1 / samples[js])) / n_federated) for js in (printed, kind)
     ]
     right = _error_54(case, weights, float(np.mean(1 / samples[federated])))
-    confirm(_relative(right, true) <= 1e-10, f"(54) with all federated users {right}, by covariances {true}")
+    confirm(
+        _relative(right, true) <= 1e-10, f"by covariances the error is {true:.6g}, as by (54) with all users"
+    )
     gap = min(_relative(value, true) for value in values)
     return Finding(
         gap,
@@ -298,7 +310,10 @@ def utility_of_sharing_users(case: FederatedCase) -> Finding:
     parts = importance * np.log(start / estimation.emse())
     everybody = tuple(range(len(case.levels)))
     true = utility_of_members(case, everybody)
-    confirm(abs(float(parts.sum()) - true) <= 1e-9 * max(1.0, true), f"all users {parts.sum()}, {true}")
+    confirm(
+        abs(float(parts.sum()) - true) <= 1e-9 * max(1.0, true),
+        f"estimate by estimate all users add up to {true:.6g}",
+    )
     stopped = float(parts[sharing].sum())
     return Finding(abs(stopped - true) / true, f"sharing users {stopped:.6g}, all users {true:.6g}")
 
@@ -323,6 +338,7 @@ def _direct_and_federated(rng: Rng, n: int) -> Iterator[FederatedCase]:
     expected=Verdict.REFUTED,
     corrected_by="fair-value/R13",
     n_instances=20,
+    confirm_exactly=exactly.printed_stationarity,
 )
 def printed_stationarity(case: FederatedCase) -> Finding:
     """Evaluate both sides at the optimal weights; with w_i0 in the place of w_ii V_i, they are equal."""
@@ -336,7 +352,7 @@ def printed_stationarity(case: FederatedCase) -> Finding:
     rest = average * v0 / int(federated.sum()) * float(np.sum(1 / variance[direct]))
     rest += case.between / float(variance[case.user])
     corrected = average + rest
-    confirm(abs(corrected - 1) <= 1e-9, f"with w_i0 the left side is {corrected}")
+    confirm(abs(corrected - 1) <= 1e-9, f"with w_i0 in its place the left side is {corrected:.9g}")
     printed = float(weights[case.user] * variance[case.user]) + rest
     return Finding(abs(printed - 1), f"the left side is {printed:.6g}; with w_i0 it is {corrected:.6g}")
 
@@ -350,6 +366,21 @@ def _stars(rng: Rng, n: int) -> Iterator[FederatedCase]:
         levels = (1, 1, *rng.integers(1, 3, size - 1).tolist())
         between = float(rng.choice([20.0, 50.0, 100.0]))
         yield FederatedCase(levels, samples, between, 1.0, 0, (100.0, *([1.0] * size)))
+
+
+def _errors_to_importance(case: FederatedCase, members: tuple[int, ...]) -> Fraction:
+    """Product of errors to the powers of users' importance, whose logarithm is what utility lacks.
+
+    Importance is a whole number of its smallest part, which decides nothing.
+    """
+    levels = tuple(level if i in members else 0 for i, level in enumerate(case.levels))
+    importance = fractions(case.weights_of_users)
+    unit = Fraction(1, lcm(*(a.denominator for a in importance)))
+    product = Fraction(1)
+    for user, a in enumerate(importance):
+        shared = replace(case, levels=levels, user=user)
+        product *= federated_error(shared, federated_weights(shared)) ** int(a / unit)
+    return product
 
 
 @LEDGER.claim(
@@ -368,7 +399,13 @@ def monotone_utility(case: FederatedCase) -> Finding:
     before, after = estimation.utility([0]), estimation.utility([0, 1])
     for members, utility in (((0,), before), ((0, 1), after)):
         true = utility_of_members(case, members)
-        confirm(_relative(utility, true) <= 1e-9, f"utility of {members}: {utility}, by definition {true}")
+        confirm(
+            _relative(utility, true) <= 1e-9, f"by definition the utility of users {members} is {true:.6g}"
+        )
+    confirm(
+        _errors_to_importance(case, (0, 1)) > _errors_to_importance(case, (0,)),
+        "in rationals, errors to the powers of their importance multiply to more with both",
+    )
     return Finding((before - after) / before, f"the star alone {before:.6g}, with another user {after:.6g}")
 
 
@@ -388,5 +425,5 @@ def nonnegative_values(case: FederatedCase) -> Finding:
     table = utilities(case)
     true = values_of(table)
     scale = max(table.values())
-    confirm(largest(values - true) <= 1e-9 * scale, f"values {values} by counting, {true} by coalitions")
+    confirm(largest(values - true) <= 1e-9 * scale, f"over all coalitions the values are {row(true)}")
     return Finding(-float(values.min()) / scale, f"values {row(values)} of {scale:.6g}")

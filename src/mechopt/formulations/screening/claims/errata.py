@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
+from math import log
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from scipy.integrate import quad
 
 from mechopt.formulations import menus
 from mechopt.formulations.functions import LogGain
+from mechopt.formulations.screening.claims import exact
 from mechopt.formulations.screening.claims.results import case_money
 from mechopt.formulations.screening.claims.roads import (
     LEDGER,
@@ -65,8 +68,8 @@ def _printed_virtual_types(case: Case) -> Fractions:
 def _deviation_from(case: Case, quantity: Fractions, label: str) -> Finding:
     """Tell in fractions who gains by deviating from these quantities at payments (41), if anybody does.
 
-    A failure is confirmed by the true optimum: it passes the audit and a certificate of optimality, and its
-    value is at least that of the quantities made monotone.
+    A failure is confirmed by the audit of the menu, and by the true optimum: it passes the audit and a
+    certificate of optimality, and its value is at least that of the quantities made monotone.
     """
     cost = fraction(case.unit_cost)
     payment = cheapest_payments(case.exact_types, quantity, cost)
@@ -77,9 +80,16 @@ def _deviation_from(case: Case, quantity: Fractions, label: str) -> Finding:
     best, money = contract.solve(), contract.scales()[1]
     repaired = menu_value(contract, menus.nearest_monotone(np.array(quantity, dtype=float), case.probs))
     audit: Audit = contract.audit(best)
-    confirm(audit.ok(1e-12), f"the optimum must pass the audit, {audit}")
-    confirm(suboptimality(contract, best["quantity"]) <= 1e-9, "the optimum must be certified")
-    confirm(best.objective >= repaired - 1e-12 * money, "the optimum must beat the repaired formula")
+    confirm(audit.ok(1e-12), "in the optimal menu nobody gains by another contract or by none")
+    confirm(suboptimality(contract, best["quantity"]) <= 1e-9, "multipliers certify that menu")
+    confirm(best.objective >= repaired - 1e-12 * money, "it is worth no less than the formula made monotone")
+    printed: Audit = contract.audit(
+        {"quantity": np.array(quantity, dtype=float), "payment": np.array(payment, dtype=float)}
+    )
+    confirm(
+        abs(printed.ic_violation - float(worst.gain)) <= 1e-9 * money,
+        f"the audit of the formula's menu finds a gain of {printed.ic_violation:.6g}",
+    )
     promised = menu_value(contract, np.array(quantity, dtype=float))
     return Finding(
         float(worst.gain) / money,
@@ -87,6 +97,17 @@ def _deviation_from(case: Case, quantity: Fractions, label: str) -> Finding:
         f"the contract of type {worst.takes}; the promised value {promised:.8g} is out of reach: the optimum "
         f"{row(best['quantity'])} gives {best.objective:.8g}, the formula made monotone {repaired:.8g}",
     )
+
+
+def _value_by_hand(case: Case, menu: Any) -> float:
+    """Expected gain less payment of a menu, type by type."""
+    assert isinstance(case.gain, LogGain)
+    parts = zip(case.weights, case.types, menu["quantity"], menu["payment"], strict=True)
+    kept = (
+        share * (case.gain.weight * log(1 + case.gain.scale * delta * float(q)) - float(paid))
+        for share, delta, q, paid in parts
+    )
+    return sum(kept) / sum(case.weights)
 
 
 def _told(number: Fraction) -> str:
@@ -103,6 +124,7 @@ def _told(number: Fraction) -> str:
     expected=Verdict.REFUTED,
     corrected_by="contract/R4",
     n_instances=20,
+    confirm_exactly=exact.rent_grows_with_type,
 )
 def rent_grows_with_type(case: UniformCase) -> Finding:
     """Differentiate the rent numerically at the middle of the types that are served."""
@@ -115,7 +137,10 @@ def rent_grows_with_type(case: UniformCase) -> Finding:
     above, below = uniform_rent([eps + step, eps - step], *parameters)
     slope, quantity = float(above - below) / (2 * step), float(uniform_quantity(eps, *parameters))
     right, printed = -case.unit_cost * quantity, quantity / (case.hi - case.lo)
-    confirm(abs(slope - right) <= 1e-5 * abs(right), f"u' = {slope:.8g} must be -c q = {right:.8g}")
+    confirm(
+        abs(slope - right) <= 1e-5 * abs(right),
+        f"the closed form's slope is {slope:.8g}, and -c q is {right:.8g}",
+    )
     told = f"at eps = {eps:.6g} the rent changes at the rate {slope:.6g} = -c q, not f q = {printed:.6g}"
     return Finding(abs(slope - printed) / abs(right), told)
 
@@ -139,7 +164,10 @@ def rent_with_the_printed_sign(case: UniformCase) -> Finding:
     eps = (case.lo + cutoff) / 2
     printed, _ = quad(lambda t: -case.unit_cost * uniform_quantity(t, *parameters), eps, case.hi, limit=200)
     right = float(uniform_rent(eps, *parameters))
-    confirm(abs(printed + right) <= 1e-6 * abs(right), f"only the sign is wrong: {printed:.8g}, {right:.8g}")
+    confirm(
+        abs(printed + right) <= 1e-6 * abs(right),
+        f"the rent's closed form is {right:.8g}, and that of the printed integral {printed:.8g}",
+    )
     payment = case.unit_cost * eps * float(uniform_quantity(eps, *parameters)) + printed
     return Finding(
         -printed / case_money(case),
@@ -164,10 +192,17 @@ def printed_formula_for_any_probabilities(case: Case) -> Finding:
     quantity = menus.nearest_monotone(printed, case.probs)
     payment = menus.payments(contract.types, quantity, contract.unit_cost)
     best, money = contract.solve(), contract.scales()[1]
-    for menu in (best, {"quantity": quantity, "payment": payment}):
-        audit: Audit = contract.audit(menu)
-        confirm(audit.ok(1e-12), f"both menus must pass the audit, {audit}")
+    offered = (best, {"quantity": quantity, "payment": payment})
+    confirm(
+        all(contract.audit(menu).ok(1e-12) for menu in offered),
+        "in either menu nobody gains by another contract or by none",
+    )
     value = menu_value(contract, quantity)
+    by_hand = [_value_by_hand(case, menu) for menu in offered]
+    confirm(
+        largest(np.subtract(by_hand, (best.objective, value))) <= 1e-9 * money,
+        f"type by type, gains less payments are worth {by_hand[0]:.8g} and {by_hand[1]:.8g}",
+    )
     return Finding(
         (best.objective - value) / money,
         f"(42) gives {row(printed)}, made monotone worth {value:.8g}; {row(best['quantity'])} is worth "
@@ -183,6 +218,7 @@ def printed_formula_for_any_probabilities(case: Case) -> Finding:
     tolerance=1e-9,
     expected=Verdict.REFUTED,
     corrected_by="contract/R13",
+    confirm_exactly=exact.envy_of_printed_formula,
 )
 def printed_formula_for_any_types(case: Case) -> Finding:
     """Look for a holder who gains by another's contract; negative quantities are read as no contract."""
@@ -209,6 +245,7 @@ def _slack_menus(rng: Rng, n: int) -> Iterator[SlackCase]:
     tolerance=0.0,
     expected=Verdict.REFUTED,
     corrected_by="contract/R11",
+    confirm_exactly=exact.lower_payments_below,
 )
 def lower_payments_below(case: SlackCase) -> Finding:
     """Take the step in fractions, as printed and with j <= k."""
@@ -225,9 +262,19 @@ def lower_payments_below(case: SlackCase) -> Finding:
         name: max(t.gain for t in best_deviation(types, quantity, payment, cost))
         for name, payment in (("before", before), ("printed", as_printed), ("corrected", corrected))
     }
-    confirm(gains["before"] <= 0 and slack(before) == case.slack, "the menu must be feasible, with the slack")
-    confirm(gains["corrected"] <= 0 and slack(corrected) == 0, "with j <= k the step must work")
+    confirm(
+        gains["before"] <= 0 and slack(before) == case.slack, "before the step nobody gains, and k is slack"
+    )
+    confirm(gains["corrected"] <= 0 and slack(corrected) == 0, "with j <= k the step makes it bind")
     worst, _ = best_deviation(types, quantity, as_printed, cost)
+    contract = ScreeningContract(np.array(case.types), unit_cost=case.unit_cost)
+    audit: Audit = contract.audit(
+        {"quantity": np.array(case.quantity), "payment": np.array(as_printed, dtype=float)}
+    )
+    confirm(
+        abs(audit.ic_violation - max(float(worst.gain), 0.0)) <= 1e-9 * float(max(as_printed)),
+        f"the audit of the printed step finds a gain of {audit.ic_violation:.6g}",
+    )
     hurt = (
         f"type {worst.holder} then gains {worst.gain} by taking the contract of type {worst.takes}"
         if worst.gain > 0
@@ -255,6 +302,7 @@ def _lowered(payment: Fractions, n_first: int, amount: Fraction) -> Fractions:
     expected=Verdict.REFUTED,
     corrected_by="contract/R5",
     n_instances=10,
+    confirm_exactly=exact.grid_reaches_the_highest_type,
 )
 def grid_reaches_the_highest_type(case: UniformCase) -> Finding:
     """Compute δ_K of the paper's grid in fractions, and let the highest type look at the menu.
@@ -268,7 +316,10 @@ def grid_reaches_the_highest_type(case: UniformCase) -> Finding:
     menu = contract.solve()
     left = menu["payment"] - case.unit_cost * case.hi * menu["quantity"]
     served = bool(menu["quantity"][-1] > 0)
-    confirm(not served or float(left.max()) < 0, f"the highest type would gain {left.max():.3g}")
+    confirm(
+        not served or float(left.max()) < 0,
+        f"the best contract of the computed menu leaves the highest type {left.max():.3g}",
+    )
     return Finding(
         float((hi - last) / (hi - lo)),
         f"with K = {n_types} the last type is {last} = {float(last):.6g}, and not {case.hi}; a holder of "
@@ -285,6 +336,7 @@ def grid_reaches_the_highest_type(case: UniformCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="contract/R14",
     n_instances=10,
+    confirm_exactly=exact.quantities_come_closer,
 )
 def quantities_come_closer(case: UniformCase) -> Finding:
     """Compare (42) and (29) in fractions with 10 and 20 types; a gap of 1: the distance did not fall."""
@@ -297,6 +349,12 @@ def quantities_come_closer(case: UniformCase) -> Finding:
         discrete = [weight / (cost * p) - 1 / (scale * d) for p, d in zip(printed, types, strict=True)]
         continuous = [weight / (cost * (2 * d - lo)) - 1 / (scale * d) for d in types]
         distance.append(max(abs(a - b) for a, b in zip(discrete, continuous, strict=True)))
+        contract = ScreeningContract(grid(case, n_types, "paper"), gain=case.gain, unit_cost=case.unit_cost)
+        curve = uniform_quantity(contract.types, case.lo, case.hi, case.gain, case.unit_cost)
+        confirm(
+            largest(contract.solve()["quantity"] - curve) <= 1e-9 * largest(curve),
+            f"the computed menu of {n_types} types is on the continuous curve",
+        )
     told = f"distance {distance[0]} at K = 10 and {distance[1]} at K = 20: they agree, exactly, at every K"
     return Finding(float(distance[1] >= distance[0]), told)
 
@@ -315,6 +373,7 @@ def _rises(values: Fractions) -> bool:
     tolerance=1e-9,
     expected=Verdict.REFUTED,
     corrected_by="contract/R7",
+    confirm_exactly=exact.envy_of_formula,
 )
 def increasing_virtual_type_suffices(case: Case) -> Finding:
     """Look for a holder who gains by another's contract though virtual types increase."""
@@ -331,6 +390,7 @@ def increasing_virtual_type_suffices(case: Case) -> Finding:
     tolerance=1e-9,
     expected=Verdict.REFUTED,
     corrected_by="contract/R7",
+    confirm_exactly=exact.envy_of_formula,
 )
 def hazard_condition_suffices(case: Case) -> Finding:
     """Look for a holder who gains by another's contract though F/f does not fall."""
@@ -348,17 +408,22 @@ def hazard_condition_suffices(case: Case) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="contract/R11",
     n_instances=20,
+    confirm_exactly=exact.all_incentives_bind,
 )
 def all_incentives_bind(case: Case) -> Finding:
     """Read the slacks of the downward and of the other upward constraints off the certified optimum."""
     contract = case.contract()
     menu = contract.solve()
-    confirm(suboptimality(contract, menu["quantity"]) <= 1e-9, "the optimum must be certified")
-    confirm(largest(upward_slack(contract, menu)) <= 1e-9 * contract.scales()[1], "upward ICs must bind")
+    money = contract.scales()[1]
+    confirm(suboptimality(contract, menu["quantity"]) <= 1e-9, "multipliers certify that the menu is optimal")
+    confirm(largest(upward_slack(contract, menu)) <= 1e-9 * money, "all local upward constraints bind")
     table = menus.utility_matrix(contract.types, menu["quantity"], menu["payment"], contract.unit_cost)
     slack = np.diag(table)[:, None] - table
     k, j = (int(i) for i in np.unravel_index(int(np.argmax(slack)), slack.shape))
+    step = contract.unit_cost * (contract.types[j] - contract.types[k]) * menu["quantity"][j]
+    lost = float(menu["rent"][k] - menu["rent"][j] - step)
+    confirm(abs(lost - slack[k, j]) <= 1e-9 * money, f"rents and the difference in costs make it {lost:.6g}")
     return Finding(
-        float(slack[k, j]) / contract.scales()[1],
+        float(slack[k, j]) / money,
         f"type {k + 1} loses {slack[k, j]:.6g} by taking the contract of type {j + 1}, and nobody gains",
     )

@@ -7,6 +7,7 @@ from itertools import permutations
 
 import numpy as np
 
+from mechopt.formulations.sharing_market.claims import network_exact as exactly
 from mechopt.formulations.sharing_market.claims.network_roads import (
     Partners,
     blocks,
@@ -333,6 +334,7 @@ def match_is_cut_stable(case: RankedCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R6",
     n_instances=30,
+    confirm_exactly=exactly.cut_stable_graph_is_unique,
 )
 def cut_stable_graph_is_unique(case: RankedCase) -> Finding:
     """Count the other stable graphs; confirm them by trying all coalitions."""
@@ -342,8 +344,8 @@ def cut_stable_graph_is_unique(case: RankedCase) -> Finding:
     others = stable - {match}
     u = utilities_of(network)
     for graph in others:
-        confirm(try_all(u, graph, "cut"), f"{shown(graph)} must be stable")
-        confirm(not try_all(u, graph, "strong"), f"{shown(graph)} must not be strongly stable")
+        confirm(try_all(u, graph, "cut"), f"no coalition of all leaves {shown(graph)} by the proof's rule")
+        confirm(not try_all(u, graph, "strong"), "one does by the definition")
     return Finding(len(others), f"match {shown(match)}, also stable: {', '.join(map(shown, others))}")
 
 

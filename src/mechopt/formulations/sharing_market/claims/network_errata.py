@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mechopt.formulations.sharing_market.claims import network_exact as exactly
 from mechopt.formulations.sharing_market.claims.network_roads import (
     all_must_gain,
     blocks,
@@ -52,6 +53,7 @@ from mechopt.verification.evidence import confirm, row
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R2",
     n_instances=12,
+    confirm_exactly=exactly.both_rules_agree,
 )
 def both_rules_agree(case: AnyCase) -> Finding:
     """Count the graphs that are stable under one rule only; confirm each by trying all coalitions."""
@@ -59,8 +61,12 @@ def both_rules_agree(case: AnyCase) -> Finding:
     u = utilities_of(network)
     strong, cut = ({edges_of(g) for g in network.stable_graphs(rule)} for rule in RULES)
     for graph in strong ^ cut:
-        confirm(try_all(u, graph, "strong") is (graph in strong), f"{shown(graph)}, strong")
-        confirm(try_all(u, graph, "cut") is (graph in cut), f"{shown(graph)}, cut")
+        found = [try_all(u, graph, rule) for rule in RULES]
+        alone = "the definition" if graph in strong else "the proof's rule"
+        confirm(
+            found == [graph in strong, graph in cut],
+            f"of all coalitions none leaves {shown(graph)} by {alone}, and one does by the other",
+        )
     return Finding(
         len(strong ^ cut),
         f"stable by the definition: {', '.join(map(shown, strong)) or 'none'}; by the proof's rule: "
@@ -81,12 +87,15 @@ def _places(rng: Rng, n: int) -> Iterator[RankedCase]:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R10",
     n_instances=4,
+    confirm_exactly=exactly.example_as_printed,
 )
 def example_as_printed(case: RankedCase) -> Finding:
     """Count the stable graphs for each place; confirm by the program and by trying."""
     network = case.network()
     counts = count_stable(network, utilities_of(network))
-    confirm(min(counts) == max(counts), f"by enumeration, program, trying: {counts}")
+    confirm(
+        min(counts) == max(counts), f"enumeration, program and trying all coalitions find {counts[0]} stable"
+    )
     stable = network.stable_graphs()
     return Finding(
         counts[0], f"stable: {', '.join(shown(edges_of(graph)) for graph in stable)}, agents counted from 0"
@@ -103,6 +112,7 @@ def example_as_printed(case: RankedCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R4",
     n_instances=15,
+    confirm_exactly=exactly.size_alone_is_enough,
 )
 def size_alone_is_enough(case: PeakCase) -> Finding:
     """Find a smaller partner that is better, by how much of the spread; confirm with the totals."""
@@ -114,10 +124,16 @@ def size_alone_is_enough(case: PeakCase) -> Finding:
     base = size[found.agent] + size[list(found.partners)].sum()
     totals = base + size[found.higher], base + size[found.lower]
     values = [-((total - peak) ** 2) for total in totals]
-    confirm(size[found.higher] > size[found.lower] and values[1] >= values[0], f"utilities {row(values)}")
+    confirm(
+        size[found.higher] > size[found.lower] and values[1] >= values[0],
+        f"by the totals, utilities are {row(values)}",
+    )
     u = utilities_of(network)
     n_stable = sum(try_all(u, graph, "strong") for graph in graphs(network.n_agents))
-    confirm(n_stable == len(network.stable_graphs()), f"{n_stable} stable graphs by trying")
+    confirm(
+        n_stable == len(network.stable_graphs()),
+        f"by trying all coalitions {n_stable} graphs are stable, as by enumeration",
+    )
     return Finding(
         (values[1] - values[0]) / spread(network),
         f"agent {found.agent}, peak {peak:.6g}: the larger partner gives a total of {totals[0]:.6g} and "
@@ -135,15 +151,22 @@ def size_alone_is_enough(case: PeakCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R6",
     n_instances=10,
+    confirm_exactly=exactly.ties_do_no_harm,
 )
 def ties_do_no_harm(case: IdenticalCase) -> Finding:
     """Look for a stable graph; confirm by trying that there is none, and three if all must gain."""
     network = case.network()
     u = utilities_of(network)
-    confirm(limits_complements(u), "limited complementarity must hold")
+    confirm(limits_complements(u), "complementarity is limited")
     none = not network.stable_graphs()
-    confirm(none is not any(try_all(u, graph, "strong") for graph in graphs(3)), "by trying")
-    confirm(sum(all_must_gain(u, graph) for graph in graphs(3)) == 3, "stable if all must gain")
+    confirm(
+        none is not any(try_all(u, graph, "strong") for graph in graphs(3)),
+        "some coalition leaves each graph",
+    )
+    confirm(
+        sum(all_must_gain(u, graph) for graph in graphs(3)) == 3,
+        "three graphs are stable if all have to gain",
+    )
     values = [u[0][frozenset(partners)] for partners in ((), (1,), (1, 2))]
     return Finding(
         int(none),
@@ -162,6 +185,7 @@ def ties_do_no_harm(case: IdenticalCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R5",
     n_instances=15,
+    confirm_exactly=exactly.printed_complementarity,
 )
 def printed_complementarity(case: SizeCase) -> Finding:
     """S' may be empty as printed, and no S is better than itself; confirm that this alone is the matter."""
@@ -174,8 +198,8 @@ def printed_complementarity(case: SizeCase) -> Finding:
         for i in range(len(u))
         if i != k and i not in s and mine[s | {i}] < mine[s]
     ]
-    confirm(fails is bool(refusals), "it must fail exactly for agents who ever refuse")
-    confirm(limits_complements(u), "it must hold with S' not empty")
+    confirm(fails is bool(refusals), "it fails where somebody ever refuses, and nowhere else")
+    confirm(limits_complements(u), "with S' not empty it holds")
     return Finding(
         int(fails),
         ""
@@ -204,6 +228,7 @@ def _indifferent(rng: Rng, n: int) -> Iterator[TableCase]:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R5",
     n_instances=12,
+    confirm_exactly=exactly.strict_hypothesis,
 )
 def strict_hypothesis(case: TableCase) -> Finding:
     """Measure what a coalition gains on the match, of the spread; confirm hypotheses and deviation."""
@@ -215,8 +240,11 @@ def strict_hypothesis(case: TableCase) -> Finding:
     if verdict.witness is None or not applies:
         return Finding(0.0, applies=applies)
     after, coalition = edges_of(verdict.witness.adjacency), frozenset(verdict.witness.coalition)
-    confirm(blocks(u, edges_of(graph), after, coalition, "strong"), "the coalition must block")
-    confirm(not limits_complements(u), "the corrected definition must exclude it")
+    confirm(
+        blocks(u, edges_of(graph), after, coalition, "strong"),
+        "by the definition the coalition blocks the match",
+    )
+    confirm(not limits_complements(u), "with refusals of the indifferent, complementarity is not limited")
     return Finding(
         float(np.max(verdict.witness.gains)) / spread(network),
         f"the match {shown(edges_of(graph))} is blocked: {verdict.witness}",

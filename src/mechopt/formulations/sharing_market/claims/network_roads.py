@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from itertools import chain, combinations
 
 import numpy as np
@@ -15,7 +16,7 @@ from mechopt.solvers.errors import MechanismWarning
 
 Partners = frozenset[int]
 Edges = frozenset[Partners]
-Utilities = list[dict[Partners, float]]
+Utilities = Sequence[Mapping[Partners, float | Fraction]]
 
 
 def subsets(agents: Iterable[int]) -> list[Partners]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mechopt.formulations.functions import ConcaveFunction
+from mechopt.formulations.sharing_market.claims import exact_gaps as exactly
+from mechopt.formulations.sharing_market.claims.exact import RATIONAL
 from mechopt.formulations.sharing_market.claims.price_roads import (
     BOTH_NEEDED,
     CAPPED,
@@ -30,7 +32,6 @@ from mechopt.formulations.sharing_market.claims.price_roads import (
 from mechopt.formulations.sharing_market.claims.roads import LEDGER
 from mechopt.formulations.sharing_market.families import (
     CONCAVE,
-    EVERY,
     MarketCase,
     Rng,
     markets,
@@ -45,11 +46,12 @@ from mechopt.verification.evidence import confirm, largest, row
     "sharing-market/E6",
     source="(6)",
     statement="(6) as printed, over j in S_j^I and j in S_j^O (agents are in their own sets), is what i pays",
-    instances=graph_cases,
+    instances=graph_cases(*RATIONAL),
     tolerance=1e-6,
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R11",
     n_instances=30,
+    confirm_exactly=exactly.printed_payment,
 )
 def printed_payment(instance: GraphCase) -> Finding:
     """Sum over all j, since j is in its own sets: a payment that no graph changes."""
@@ -62,7 +64,10 @@ def printed_payment(instance: GraphCase) -> Finding:
     had = market.allocation_value(graph) - printed
     meant = market.buyer_value(graph) - (graph * cost).sum(axis=0)
     if gap > 1e-6:
-        confirm(largest(had - meant) > 1e-7 * size_of(market), "(7) equals (8) at the payments as printed")
+        confirm(
+            largest(had - meant) > 1e-7 * size_of(market),
+            "at payments as printed agents do not have what (8) says",
+        )
     return Finding(gap, f"(6) as printed gives {row(printed)}; what is sold at cost adds up to {row(paid)}")
 
 
@@ -75,6 +80,7 @@ def printed_payment(instance: GraphCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R13-joint",
     n_instances=60,
+    confirm_exactly=exactly.joint_always,
 )
 def joint_always(case: MarketCase) -> Finding:
     """Compute the regret at all highest prices; confirm by the most that the joint prices may earn."""
@@ -88,7 +94,8 @@ def joint_always(case: MarketCase) -> Finding:
         claimed = float((price - market.sharing_cost[:, buyer])[bought].sum())
         earned = market.price_program(buyer).solve().objective
         confirm(
-            earned < claimed - 1e-7 * size_of(market), f"{claimed:.6g} cannot be earned, {earned:.6g} can"
+            earned < claimed - 1e-7 * size_of(market),
+            f"by the declared program all sellers can earn {earned:.6g}, and not {claimed:.6g}",
         )
     return Finding(gap, f"buyer {buyer} gains {regret:.6g} by another set at {row(price)}")
 
@@ -97,11 +104,12 @@ def joint_always(case: MarketCase) -> Finding:
     "sharing-market/E7",
     source="Proposition 4.2",
     statement="A seller may charge any price from its cost up at which the solutions of (9) stay the same",
-    instances=markets(*EVERY, worked=(UNSOLD,)),
+    instances=markets(*RATIONAL, worked=(UNSOLD,)),
     tolerance=1e-6,
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R13",
     n_instances=40,
+    confirm_exactly=exactly.any_price_of_unsold_data,
 )
 def any_price_of_unsold_data(case: MarketCase) -> Finding:
     """Raise prices of data that is not sold: demand stays the same, and its seller wants to sell."""
@@ -118,7 +126,7 @@ def any_price_of_unsold_data(case: MarketCase) -> Finding:
     check = market.is_equilibrium(graph, price)
     confirm(
         check.kind == "supply" and check.better == (seller, buyer) and demand.max() <= 1e-9 * size_of(market),
-        f"seller {seller} objects and nobody else, at {price[seller, buyer]:g}",
+        f"by the market's own check seller {seller} objects at {price[seller, buyer]:g}, and no buyer does",
     )
     return Finding(
         gap,
@@ -132,11 +140,12 @@ def any_price_of_unsold_data(case: MarketCase) -> Finding:
     "sharing-market/E7-argmax",
     source="Proposition 4.2; (13)",
     statement="At the highest price the buyer has the same best sets as at cost",
-    instances=markets(*EVERY, worked=(SOLD,)),
+    instances=markets(*RATIONAL, worked=(SOLD,)),
     tolerance=0.0,
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R13-ends",
     n_instances=40,
+    confirm_exactly=exactly.same_solutions_at_the_highest_price,
 )
 def same_solutions_at_the_highest_price(case: MarketCase) -> Finding:
     """Count the buyer's best sets: at the highest price there is one more, without the seller."""
@@ -157,7 +166,14 @@ def same_solutions_at_the_highest_price(case: MarketCase) -> Finding:
         then = at_most >= at_most.max() - 1e-9 * size
         new = then & ~best
         if np.any(new):
-            confirm(not np.any(sets[new][:, seller]), f"the sets that are new do without seller {seller}")
+            other = graph.copy()
+            other[:, buyer] = sets[new][0]
+            there, here = (market.is_equilibrium(other, p) for p in (price, market.sharing_cost))
+            confirm(
+                there.kind != "demand" and here.kind == "demand" and here.agent == buyer,
+                f"by the market's own check buyer {buyer} is content without seller {seller} at {high:g}, "
+                f"and not at {low:g}",
+            )
             gap = 1.0
             others, has = (np.flatnonzero(taken).tolist() for taken in (sets[new][0], graph[:, buyer]))
             witness = f"edge {seller} -> {buyer}: at {high:g} {others} is as good as {has}, at {low:g} not"
@@ -168,11 +184,12 @@ def same_solutions_at_the_highest_price(case: MarketCase) -> Finding:
     "sharing-market/E6-indicator",
     source="(13)",
     statement="(13) as printed, which charges i for the sets S_n^I of an agent n, has solutions of (9)",
-    instances=markets(*EVERY, worked=(SOLD,)),
+    instances=markets(*RATIONAL, worked=(SOLD,)),
     tolerance=1e-6,
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R13",
     n_instances=30,
+    confirm_exactly=exactly.printed_indicator,
 )
 def printed_indicator(case: MarketCase) -> Finding:
     """Sets of n are no choice of i, so that i takes all that is worth anything, whatever it costs."""
@@ -190,7 +207,10 @@ def printed_indicator(case: MarketCase) -> Finding:
             graph_then = graph.copy()
             graph_then[:, buyer] = sets[best]
             check = market.is_equilibrium(graph_then.astype(float), market.sharing_cost)
-            confirm(check.kind == "demand" and check.agent == buyer, f"buyer {buyer} would rather have less")
+            confirm(
+                check.kind == "demand" and check.agent == buyer,
+                f"by the market's own check buyer {buyer} would rather have less",
+            )
             gap = lost
             witness = f"buyer {buyer} takes {np.flatnonzero(sets[best]).tolist()}, {lost * size:.6g} too dear"
     return Finding(gap, witness)
@@ -210,7 +230,7 @@ class OwnCase:
 def _own(rng: Rng, n: int) -> Iterator[OwnCase]:
     yield from (OwnCase(SOLD, (1.0, 1.0)),)[:n]
     for _ in range(n - 1):
-        case = random_market(rng, *CONCAVE)
+        case = random_market(rng, "linear", "capped")
         yield OwnCase(case, tuple(short(c) for c in rng.uniform(0.1, 1, case.n_agents)))
 
 
@@ -223,6 +243,7 @@ def _own(rng: Rng, n: int) -> Iterator[OwnCase]:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R12-own",
     n_instances=30,
+    confirm_exactly=exactly.own_data_is_charged,
 )
 def own_data_is_charged(instance: OwnCase) -> Finding:
     """Compare both sides of (11); a set on the right may do without own data, and its price."""
@@ -240,7 +261,10 @@ def own_data_is_charged(instance: OwnCase) -> Finding:
     left = buyers_best(market)
     gap = abs(left - right) / size_of(market)
     if gap > 1e-6:
-        confirm(abs(most_welfare(market) - left) <= SCALE * size_of(market), "the left side, graph by graph")
+        confirm(
+            abs(most_welfare(market) - left) <= SCALE * size_of(market),
+            f"graph by graph the left side is {left:.6g}",
+        )
     return Finding(
         gap, f"left side {left:.6g}, right side {right:.6g} with c_i(i) = {row(instance.own_cost)}"
     )

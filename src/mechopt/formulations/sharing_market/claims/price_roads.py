@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mechopt.formulations.functions import CappedUtility, LinearUtility, ThresholdUtility
 from mechopt.formulations.sharing_market import prices
-from mechopt.formulations.sharing_market.families import EVERY, MarketCase, Rng, random_market
+from mechopt.formulations.sharing_market.families import MarketCase, Rng, UtilityKind, random_market
 from mechopt.formulations.sharing_market.model import SharingMarket
 from mechopt.solvers.errors import NotApplicable
 from mechopt.verification.evidence import largest
@@ -129,14 +129,18 @@ class GraphCase:
         return graph
 
 
-def graph_cases(rng: Rng, n: int) -> Iterator[GraphCase]:
-    """Draw markets with any graph, good or bad."""
-    yield from (GraphCase(SOLD, ((0, 1),)),)[:n]
-    for _ in range(n - 1):
-        case = random_market(rng, *EVERY)
-        some = rng.random((case.n_agents, case.n_agents)) < 0.5
-        np.fill_diagonal(some, False)
-        yield GraphCase(case, tuple((int(i), int(j)) for i, j in np.argwhere(some)))
+def graph_cases(*kinds: UtilityKind) -> Callable[[Rng, int], Iterator[GraphCase]]:
+    """Make a family of markets with any graph, good or bad."""
+
+    def family(rng: Rng, n: int) -> Iterator[GraphCase]:
+        yield from (GraphCase(SOLD, ((0, 1),)),)[:n]
+        for _ in range(n - 1):
+            case = random_market(rng, *kinds)
+            some = rng.random((case.n_agents, case.n_agents)) < 0.5
+            np.fill_diagonal(some, False)
+            yield GraphCase(case, tuple((int(i), int(j)) for i, j in np.argwhere(some)))
+
+    return family
 
 
 def payments_at_cost(market: SharingMarket, graph: BoolArray) -> Array:

@@ -57,7 +57,7 @@ BoolArray = NDArray[np.bool_]
     "sharing-market/R11",
     source="Assumptions 4.1-4.3; (3)-(8)",
     statement="At prices c_i(j) payments sum to zero, and an agent has U_i - sum of c_j(i) over what it buys",
-    instances=graph_cases,
+    instances=graph_cases(*EVERY),
     tolerance=SCALE,
     n_instances=60,
 )
@@ -127,7 +127,7 @@ def costs_leave_the_core(case: MarketCase) -> Finding:
     "sharing-market/R12-welfare",
     source="first welfare theorem, for Proposition 4.1",
     statement="What a buyer's set lacks of its best is its least regret at any prices that sellers agree to",
-    instances=graph_cases,
+    instances=graph_cases(*EVERY),
     tolerance=1e-8,  # a linear program, over numbers of order ten
     n_instances=40,
 )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechopt.formulations.functions import AdditiveUtility, ConcaveFunction
+from mechopt.formulations.sharing_market.claims import exact_gaps as exactly
 from mechopt.formulations.sharing_market.claims.roads import LEDGER
 from mechopt.formulations.sharing_market.claims.vcg import (
     NO_SALE,
@@ -40,7 +41,7 @@ _SAME = 1e-9
 
 
 def _borne_out(value: float, other: float, size: float, what: str) -> None:
-    confirm(abs(value - other) <= _SAME * size, f"{what}: {value:.9g}, and graph by graph {other:.9g}")
+    confirm(abs(value - other) <= _SAME * size, f"graph by graph {what} is {other:.9g}")
 
 
 @LEDGER.claim(
@@ -52,6 +53,7 @@ def _borne_out(value: float, other: float, size: float, what: str) -> None:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R15-rational",
     n_instances=60,
+    confirm_exactly=exactly.drop_is_rational,
 )
 def drop_is_rational(case: MarketCase) -> Finding:
     """Compare payoffs with own data alone; confirm them graph by graph."""
@@ -59,7 +61,7 @@ def drop_is_rational(case: MarketCase) -> Finding:
     size = size_of(whole)
     agent = outcome.participation.agent
     lost = float((whole.outside - whole.payoff("drop"))[agent])
-    _borne_out(outcome.participation.gain, lost, size, f"what agent {agent} loses")
+    _borne_out(outcome.participation.gain, lost, size, f"the loss of agent {agent}")
     return Finding(
         lost / size,
         f"agent {agent} ends with {outcome.payoff[agent]:.6g}, and with {whole.outside[agent]:.6g} outside; "
@@ -99,6 +101,7 @@ def _reports(rng: Rng, n: int) -> Iterator[ReportCase]:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R15-public",
     n_instances=80,
+    confirm_exactly=exactly.mixed_is_truthful,
 )
 def mixed_is_truthful(instance: ReportCase) -> Finding:
     """Value the outcome of a report by the truth; confirm by inverting the reported utility by hand."""
@@ -116,7 +119,7 @@ def mixed_is_truthful(instance: ReportCase) -> Finding:
     data_payment = float(lie.data_payment[agent])
     value = float(whole.value_at(lie.adjacency)[agent]) - data_payment / instance.factor
     by_hand = value - (payment - data_payment) - float(whole.payoff(instance.pivot)[agent])
-    _borne_out(gain, by_hand, size * max(1.0, instance.factor), "gain of the lie")
+    _borne_out(gain, by_hand, size * max(1.0, instance.factor), "the gain, the report inverted by hand,")
     return Finding(
         gain / size,
         f"reporting {instance.factor:g} U, agent {agent} has {lie.payoff_in(market)[agent]:.6g}, and "
@@ -149,6 +152,7 @@ def printed_split(payment: Array) -> Array:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R14-split",
     n_instances=60,
+    confirm_exactly=exactly.printed_recursion_balances,
 )
 def printed_recursion_balances(case: MarketCase) -> Finding:
     """Split as printed, with i excluded."""
@@ -164,6 +168,7 @@ def printed_recursion_balances(case: MarketCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R14-split",
     n_instances=60,
+    confirm_exactly=exactly.printed_sum_balances,
 )
 def printed_sum_balances(case: MarketCase) -> Finding:
     """A sum that runs up from N to less than N is empty: all agents below the last cover Delta anew."""
@@ -177,7 +182,9 @@ def _balance(case: MarketCase, split: Callable[[Array], Array], *, deficit: bool
     payment, size = whole.payment("exclude", outcome.adjacency), size_of(whole)
     data = split(payment)
     for agent in range(case.n_agents):
-        _borne_out(float(outcome.payment[agent]), float(payment[agent]), size, f"payment of agent {agent}")
+        _borne_out(
+            float(outcome.payment[agent]), float(payment[agent]), size, f"the payment of agent {agent}"
+        )
     return Finding(
         abs(float((payment - data).sum())) / size,
         f"VCG payments {row(payment)}, data payments {row(data)}: money sums to {(payment - data).sum():.6g}",
@@ -197,6 +204,7 @@ def _balance(case: MarketCase, split: Callable[[Array], Array], *, deficit: bool
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R15",
     n_instances=40,
+    confirm_exactly=exactly.mixed_keeps_total_welfare,
 )
 def mixed_keeps_total_welfare(case: MarketCase) -> Finding:
     """Compare values of the weighted graph with the most of any graph; confirm that Delta is between them."""
@@ -210,7 +218,7 @@ def mixed_keeps_total_welfare(case: MarketCase) -> Finding:
             continue
         applies = True
         away = whole.best - mixed.total_welfare
-        _borne_out(away, whole.imbalance(pivot), size, "what SW^T differs by")
+        _borne_out(away, whole.imbalance(pivot), size, f"what SW^T lacks with pivot {pivot!r}")
         if abs(away) / size > gap:
             gap = abs(away) / size
             told = f"{pivot}: SW^T is {mixed.total_welfare:.6g}, of VCG {whole.best:.6g}, Delta {away:.6g}"
@@ -241,6 +249,7 @@ def _reach(case: MarketCase, graph: Array, agent: int) -> tuple[float, float, fl
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R14-weights",
     n_instances=40,
+    confirm_exactly=exactly.weights_always_exist,
 )
 def weights_always_exist(case: MarketCase) -> Finding:
     """Sum up what stays unrealised; confirm by the utilities of no data and of very much."""
@@ -255,9 +264,8 @@ def weights_always_exist(case: MarketCase) -> Finding:
             target = worth - refusal.amount
             short = max(low - target, target - high, 0.0)
             # A bound that is not attained is missed by as little as one likes, but missed.
-            confirm(
-                short > 0 or np.isclose(target, high), f"{target:.9g} must be outside [{low:.9g}, {high:.9g}]"
-            )
+            told_of = f"no to very much data are worth {low:.6g} to {high:.6g} to agent {i}"
+            confirm(short > 0 or np.isclose(target, high), f"{told_of}, and {target:.6g} is asked for")
             if short / size_of(whole) > gap:
                 gap, told = short / size_of(whole), f"{pivot}: {refusal}"
     return Finding(gap, told)
@@ -280,6 +288,7 @@ def _dear(rng: Rng, n: int) -> Iterator[BaseCase]:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R16",
     n_instances=150,
+    confirm_exactly=exactly.distortion_lowers_welfare,
 )
 def distortion_lowers_welfare(instance: BaseCase) -> Finding:
     """Compare the two where both are realised; confirm that they are W - Delta, graph by graph."""
@@ -294,8 +303,8 @@ def distortion_lowers_welfare(instance: BaseCase) -> Finding:
         (lifted.agents_welfare, full.agents_welfare),
         (lifted.total_welfare, full.total_welfare),
     ):
-        _borne_out(before, whole.best - whole.imbalance(pivot), size, "welfare")
-        _borne_out(after, low.best - low.imbalance(pivot), size, "welfare at the base weight")
+        _borne_out(before, whole.best - whole.imbalance(pivot), size, "W - Delta")
+        _borne_out(after, low.best - low.imbalance(pivot), size, "W - Delta at the base weight")
         rise = max(rise, after - before)
     return Finding(
         rise / size,
@@ -313,6 +322,7 @@ def distortion_lowers_welfare(instance: BaseCase) -> Finding:
     expected=Verdict.REFUTED,
     corrected_by="sharing-market/R15-rational",
     n_instances=40,
+    confirm_exactly=exactly.payments_to_agents,
 )
 def payments_to_agents(case: MarketCase) -> Finding:
     """Give agents what (19) says, with i excluded; confirm the payments graph by graph."""
@@ -321,7 +331,7 @@ def payments_to_agents(case: MarketCase) -> Finding:
     payment = whole.payment("exclude", outcome.adjacency)
     payoff = whole.value_at(outcome.adjacency) + payment
     agent = int(np.argmax(whole.outside - payoff))
-    _borne_out(float(outcome.payment[agent]), float(payment[agent]), size, f"payment of agent {agent}")
+    _borne_out(float(outcome.payment[agent]), float(payment[agent]), size, f"the payment of agent {agent}")
     return Finding(
         float((whole.outside - payoff)[agent]) / size,
         f"agent {agent} would end with {payoff[agent]:.6g}, and has {whole.outside[agent]:.6g} outside",
