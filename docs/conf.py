@@ -27,15 +27,16 @@ navigation = {
         "auto_gallery/index": "Gallery",
     },
     "Do": {
-        "backends": "Choose a backend",
-        "duals": "Read prices",
+        "own_mechanism": "Add a mechanism",
+        "add_backend": "Add a backend",
         "infeasible": "My program is infeasible",
+        "backends": "Choose a solver",
+        "duals": "Read the duals",
         "extensions": "Extend the contract",
         "verify": "Check claims",
         "sweeps": "Sweep parameters",
-        "own_mechanism": "Add a mechanism",
+        "benchmarks": "Benchmark backends",
         "wings": "How a wing is built",
-        "add_backend": "Add a backend",
     },
     "Mechanisms": {
         "screening": "Screening contracts",
@@ -79,6 +80,7 @@ extensions = [
     "myst_parser",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "ledger",
     "mathml",
     "pages",
     "public_names",
@@ -100,7 +102,8 @@ pygments_dark_style = "monokai"
 # ------------------------------------------------------------------ extensions
 
 myst_fence_as_directive = ["math"]  # a code host draws these fences as formulas, too
-myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]  # and formulas within a line, between dollars
+myst_heading_anchors = 4
 
 toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"

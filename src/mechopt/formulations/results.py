@@ -1,7 +1,8 @@
-"""The papers' numbered results and errata, and which claims of the ledger stand for each.
+"""The papers' results and errata, numbered, and which claims of the ledger stand for each.
 
-Numbers are the project's own: ``R`` for results as corrected, ``E`` for statements that are false
-or misprinted. A claim stands for the number that its id begins with: ``"contract/R7-costate"`` for R7.
+Numbers are the project's own: ``R`` for results as corrected, ``E`` for statements that are false or
+misprinted. A claim stands for the number that its id begins with: ``"contract/R7-costate"`` for R7.
+`PLACES` leads from what a paper itself numbers to these numbers.
 """
 
 from __future__ import annotations
@@ -9,19 +10,307 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-NUMBERED: dict[str, dict[str, int]] = {
-    "contract": {"R": 15, "E": 10},
-    "accuracy-shaping": {"R": 17, "E": 10},
-    "sharing-market": {"R": 17, "E": 16},
-    "fair-value": {"R": 28, "E": 17},
-    "data-externality": {"R": 27, "E": 19},
+WINGS: dict[str, str] = {
+    "contract": "Screening contracts",
+    "accuracy-shaping": "Accuracy shaping",
+    "sharing-market": "Sharing markets",
+    "fair-value": "Fair value",
+    "data-externality": "Data externality",
 }
-"""How many results and errata there are of each wing's paper."""
+"""Papers, by the first part of the ids of their claims."""
+
+TITLES: dict[str, dict[str, str]] = {
+    "contract": {
+        "R1": "Laplace noise makes the mean of records private",
+        "R2": "Incentive compatibility and participation, by definition",
+        "R3": "Incentives are falling quantities with the right payments",
+        "R4": "Participation of the highest type suffices",
+        "R5": "The highest type has no rent",
+        "R6": "The demander's problem without payments",
+        "R7": "The optimal quantity, and when it is optimal",
+        "R8": "Rents, payments and closed forms for uniform types",
+        "R9": "Types choose their own contracts, and the design comes about",
+        "R10": "The discrete objective and its weights",
+        "R11": "Quantities fall and local upward constraints bind",
+        "R12": "Payments of discrete types, from the top down",
+        "R13": "The discrete optimum, for any probabilities and spacing",
+        "R14": "The grid of types, and the order of convergence",
+        "R15": "Continuous types who face a grid's menu",
+        "E1": "Sign and factors of the rent's equation of motion",
+        "E2": "Limits of the integrals for rent and payment",
+        "E3": "Discrete problem without weights and non-negativity",
+        "E4": "Discrete formula called optimal without conditions",
+        "E5": "Whose payments the proof of necessity lowers",
+        "E6": "The grid never reaches the highest level",
+        "E7": "What gets closer as the grid is refined",
+        "E8": "No condition that makes the continuous formula monotone",
+        "E9": "Which constraints bind, and slips of wording",
+        "E10": "The gain's parameter called a complexity",
+    },
+    "accuracy-shaping": {
+        "R1": "What an agent does alone",
+        "R2": "Closed forms for agents alone",
+        "R3": "Feasible and individually rational mechanisms",
+        "R4": "When equilibria in pure strategies exist",
+        "R5": "With one model for all only the cheapest work",
+        "R6": "The most data as a convex program",
+        "R7": "The reward curve, and how far it leads an agent",
+        "R8": "The equilibrium that maximises data",
+        "R9": "Contributions to an infinite pool",
+        "R10": "Pools of agents who would do nothing alone",
+        "R11": "Pools of equal agents in closed form",
+        "R12": "Utility in equilibrium: the surplus becomes data",
+        "R13": "The optimal menu when costs are private",
+        "R14": "Bounds on what the cheap type gives",
+        "R15": "Information rents of the two types",
+        "R16": "The menu when one cost is twice the other",
+        "R17": "Several agents of unknown types",
+        "E1": "Existence of equilibria, as stated, fails",
+        "E2": "Tied costs, and free-riding that is not complete",
+        "E3": "Uniqueness where nobody is viable alone",
+        "E4": "Reward curve above the accuracy of all data",
+        "E5": "The equilibrium without data, and seed data",
+        "E6": "Incentive compatible is not truthful",
+        "E7": "The bound is no accuracy for difficult problems",
+        "E8": "Bounds missing in the optimal menu",
+        "E9": "Rent formula beyond its region",
+        "E10": "Complexity, slopes and cross-references",
+    },
+    "sharing-market": {
+        "R1": "Sharing graphs and preferences",
+        "R2": "Stability against coalitions, two readings",
+        "R3": "A common ranking and the top agent property",
+        "R4": "Utilities of size and count that meet both properties",
+        "R5": "Limited complementarity, by definition",
+        "R6": "The ordered match finds the only stable graph",
+        "R7": "What the match lacks nobody misses",
+        "R8": "The outcome does not depend on how it is found",
+        "R9": "Stable graphs are Pareto optimal, not of most welfare",
+        "R10": "Networks without a stable graph",
+        "R11": "Costs, transfers and payoffs of the market",
+        "R12": "Prices at cost are competitive and stable",
+        "R13": "The space of competitive prices",
+        "R14": "VCG payments, the imbalance, and its split",
+        "R15": "What mixed-VCG attains",
+        "R16": "Mixed-VCG with data distorted beforehand",
+        "R17": "Markets of queries with privacy costs",
+        "E1": "Two definitions of a blocking coalition",
+        "E2": "An example that leaves one set unranked",
+        "E3": "Top agent property of utilities that are not monotone",
+        "E4": "Ties in the preference order",
+        "E5": "Limited complementarity that nothing satisfies",
+        "E6": "Indices, ranges of sums, and reported types",
+        "E7": "Prices of edges that are not sold",
+        "E8": "Highest prices of several sellers at once",
+        "E9": "A pivot that breaks individual rationality",
+        "E10": "Mixed-VCG is not truthful for private utilities",
+        "E11": "A split that does not balance payments",
+        "E12": "Which welfare mixed-VCG shares with VCG",
+        "E13": "Data payments that no weights realise",
+        "E14": "Weighted ordered match, orientation and stability",
+        "E15": "Welfare of distorted mixed-VCG",
+        "E16": "Sign of payments, and own data for free",
+    },
+    "fair-value": {
+        "R1": "Privacy of each user under linear estimators",
+        "R2": "The platform's problem over all payments",
+        "R3": "Fair values with the platform as a member",
+        "R4": "Fair values among users alone",
+        "R5": "Two users and the platform",
+        "R6": "Two users alone",
+        "R7": "The best private estimator of a mean",
+        "R8": "The best private estimator in closed form",
+        "R9": "Weights and utilities at one level",
+        "R10": "When mean estimation has diminishing returns",
+        "R11": "Error of a federated estimate",
+        "R12": "Best federated weights as a quadratic program",
+        "R13": "Best federated weights in closed form",
+        "R14": "Utility of federated estimation, and its values",
+        "R15": "What sharing adds to a user's payoff",
+        "R16": "Utility split into values of the two choices",
+        "R17": "Symmetric equilibria at a payment share",
+        "R18": "The platform's problem in one variable",
+        "R19": "The platform's optimum when private data are worthless",
+        "R20": "The two thresholds of the cost, in general",
+        "R21": "Certified global optima",
+        "R22": "The optimum as a program with equilibrium constraints",
+        "R23": "Optimistic, symmetric and pessimistic selection",
+        "R24": "Payment shares that depend on utility or level",
+        "R25": "Equilibria of two users with different costs",
+        "R26": "Best payment share for two different costs",
+        "R27": "Best payment share for two users in closed form",
+        "R28": "Any number of users with different costs",
+        "E1": "Objective that would maximise payments",
+        "E2": "Matrices of the two users swapped",
+        "E3": "Axioms too weak to fix the platform's value",
+        "E4": "Utility that is not zero without data",
+        "E5": "A share that varies breaks additivity",
+        "E6": "Variances swapped in a caption",
+        "E7": "Index ranges and a stationarity condition",
+        "E8": "Diminishing returns assumed where they fail",
+        "E9": "Values with and without the payment share",
+        "E10": "Federated utility that is not monotone",
+        "E11": "The smallest payment share instead of the best",
+        "E12": "Zero payments optimal earlier than stated",
+        "E13": "A quantifier and an ambiguous zero",
+        "E14": "Two figures with different selections",
+        "E15": "A sign, indices, and a false monotonicity",
+        "E16": "Misprinted powers and constants",
+        "E17": "How much the platform captures",
+    },
+    "data-externality": {
+        "R1": "Leaked information, by definition and formula",
+        "R2": "More sharing leaks more",
+        "R3": "Own data add less when others share",
+        "R4": "Users' payoffs and best responses",
+        "R5": "Users' equilibria at given prices",
+        "R6": "Several equilibria at the platform's prices",
+        "R7": "What one platform buys, and what it pays",
+        "R8": "Users whose sharing is decided beforehand",
+        "R9": "Profit as surplus plus uncompensated loss",
+        "R10": "Programs for what a platform buys",
+        "R11": "Everybody joins a platform",
+        "R12": "Joining equilibria in pure strategies",
+        "R13": "A potential when all values are low",
+        "R14": "Mixing uniformly between platforms is an equilibrium",
+        "R15": "Surplus of the mixed equilibrium",
+        "R16": "The first best, and efficiency",
+        "R17": "When competing platforms are inefficient",
+        "R18": "A bound on the surplus of competition",
+        "R19": "Counting users who are alike",
+        "R20": "Prices and payoffs with spillover between platforms",
+        "R21": "Efficiency with spillover",
+        "R22": "The bound with spillover",
+        "R23": "Users' equilibria when prices are set beforehand",
+        "R24": "Platforms that set prices beforehand",
+        "R25": "Taxes and subsidies",
+        "R26": "A mediator who transforms data",
+        "R27": "When to close the market",
+        "E1": "Profit that sums information for payments",
+        "E2": "Case labels of the payoff with spillover",
+        "E3": "Examples whose services violate an assumption",
+        "E4": "Bounds that leave out services",
+        "E5": "Submodularity beyond a user's own data",
+        "E6": "The bound on the mixed surplus is false",
+        "E7": "Which equilibrium, which users, which thresholds",
+        "E8": "Inefficiency claimed for constant services",
+        "E9": "A potential claimed for any services",
+        "E10": "A condition that drops the value of privacy",
+        "E11": "Inefficiency claimed without spillover",
+        "E12": "An example that does have a pure equilibrium",
+        "E13": "Index of a deviator's loss",
+        "E14": "User who shares in place of who does not",
+        "E15": "Surplus along the axis of a figure",
+        "E16": "Price of a copy that is not zero",
+        "E17": "Prices said to be the same",
+        "E18": "Superscript of a set of users",
+        "E19": "Definitions that leave out choices",
+    },
+}
+"""What each number stands for, in a few words."""
+
+PLACES: dict[str, dict[str, str]] = {
+    "contract": {
+        "Definition 2": "R2",
+        "Definition 3": "R2",
+        "Proposition 1": "R3",
+        "Proposition 2": "R4",
+        "Theorem 1": "R5",
+        "Theorem 2": "R5 E6",
+        "Theorem 3": "R11 E5 E9",
+        "Algorithm 1": "R9",
+    },
+    "accuracy-shaping": {
+        "Example 2.1": "E7",
+        "Example 2.2": "R2",
+        "Theorem 2.3": "R1",
+        "Example 2.4": "R2",
+        "Definition 3.1": "R3",
+        "Definition 3.2": "R3",
+        "Theorem 3.3": "R4 E1",
+        "Theorem 3.4": "R5 E2",
+        "Remark 3.5": "R5 E2",
+        "Definition 4.1": "R6",
+        "Theorem 4.2": "R8 E3",
+        "Remark 4.3": "R9",
+        "Remark 4.4": "R10 E5",
+        "Example 4.5": "R11 E10",
+        "Theorem 4.6": "R12 E6",
+        "Remark 4.7": "R12",
+        "Theorem B.1": "R13 E8 E9",
+        "Remark B.2": "R14",
+        "Theorem B.3": "R15 E9",
+        "Example B.4": "R16 E10",
+    },
+    "sharing-market": {
+        "Definition 3.1": "R1",
+        "Assumption 3.3": "R1",
+        "Definition 3.2": "R2 E1",
+        "Definition 3.3": "R3 E4",
+        "Definition 3.4": "R3",
+        "Corollary 3.1.1": "R4 E3",
+        "Definition 3.5": "R5 E5",
+        "Proposition 3.1": "R6 E1 E4",
+        "Lemma 3.2": "R7",
+        "Corollary 3.2.1": "R7",
+        "Corollary 3.2.2": "R7",
+        "Remark 3.3": "R8",
+        "Remark 3.4": "R9",
+        "Example 3.5": "R10 E2",
+        "Assumption 4.1": "R11",
+        "Assumption 4.2": "R11",
+        "Assumption 4.3": "R11 E16",
+        "Proposition 4.1": "R12",
+        "Remark 4.2": "R12",
+        "Proposition 4.2": "R13 E7 E8",
+        "Definition 5.1": "R14",
+        "Definition 5.2": "R14 R15",
+        "Definition 5.3": "R14 E9 E11 E13",
+        "Proposition 5.1": "R15 E10 E12",
+    },
+    "fair-value": {
+        "Definition 1": "R1",
+        "Definition 2": "R1",
+        "Theorem 1": "R3 E3",
+        "Example 1": "R5 R7 R8 R9 R10 E8",
+        "Theorem 2": "R4 E4 E5",
+        "Example 2": "R6",
+        "Proposition 4": "R11 E7",
+        "Proposition 5": "R13",
+        "Assumption 1": "E8 E10",
+        "Assumption 2": "R10 E8",
+        "Theorem 3": "R19 R20 E11 E12 E13",
+    },
+    "data-externality": {
+        "Theorem 1": "R7 R9 R10",
+        "Definition 1": "R12 E19",
+        "Lemma 1": "R11",
+        "Definition 2": "R14",
+        "Theorem 2": "R14 R13 E9",
+        "Theorem 3": "R17 E7 E8",
+        "Theorem 4": "R18 E4 E6",
+        "Theorem 5": "R20 E17",
+        "Theorem 6": "R21 E10 E11",
+        "Theorem 7": "R22 E6 E18",
+        "Example 1": "R12 E12 E13",
+        "Example 2": "R15 E14",
+        "Example 3": "R19 E15",
+        "Definition 3": "R23",
+        "Definition 4": "R24 E19",
+        "Theorem 8": "R24",
+    },
+}
+"""Under which numbers what a paper numbers is found; what has nothing to compute is left out."""
 
 NO_CLAIM: dict[str, str] = {
     "data-externality/E18": "a misprint, V^(t) for V^(l) in Theorem 7: nothing to compute",
 }
 """Numbers without a claim, and why."""
+
+
+def every_number() -> tuple[str, ...]:
+    """Return all numbers, wing by wing: ``"contract/R1"`` and so on."""
+    return tuple(f"{wing}/{number}" for wing, titles in TITLES.items() for number in titles)
 
 
 def number_of(id: str) -> str:
@@ -36,21 +325,10 @@ def number_of(id: str) -> str:
 def missing(ids: Iterable[str]) -> list[str]:
     """Return the numbers for which none of these claims stands, and no reason is given."""
     covered = {number_of(id) for id in ids} | set(NO_CLAIM)
-    every = [
-        f"{wing}/{kind}{number}"
-        for wing, counts in NUMBERED.items()
-        for kind, count in counts.items()
-        for number in range(1, count + 1)
-    ]
-    return [name for name in every if name not in covered]
+    return [name for name in every_number() if name not in covered]
 
 
 def unknown(ids: Iterable[str]) -> list[str]:
     """Return claims that stand for a number beyond those of their paper."""
-    found = []
-    for id in ids:
-        wing, name = number_of(id).split("/")
-        numbered = re.fullmatch(r"([RE])(\d+)", name)
-        if numbered and int(numbered.group(2)) > NUMBERED.get(wing, {}).get(numbered.group(1), 0):
-            found.append(id)
-    return found
+    known = set(every_number())
+    return [id for id in ids if re.search(r"/[RE]\d+$", number_of(id)) and number_of(id) not in known]

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from fractions import Fraction
 from html import escape
+from typing import Any
 
+from mechopt.formulations import results
+from mechopt.studies.as_python import as_python
+from mechopt.studies.claim_code import Code, code_checked, code_of_check
 from mechopt.verification.claim import BackendRow, Claim, Ledger, Outcome, Verdict
+
+DIGITS = 8
+"""Digits that a number keeps in Markdown."""
+NOTHING = 1e-9
+"""Measured numbers below this count as rounding errors there."""
 
 _STYLE = """
 :root { --ink: #1d2430; --soft: #5b6472; --line: #dde1e7; --ground: #fff; --band: #f6f7f9;
@@ -144,7 +155,10 @@ def _html_details(outcome: Outcome, known: dict[str, Claim]) -> Iterator[str]:
         if outcome.witness:
             yield f"<pre>{escape(outcome.witness)}</pre>"
         if outcome.exact_gap is not None:
-            yield f"In rationals it fails by <code>{escape(str(outcome.exact_gap))}</code>."
+            yield f"<div>In rationals it fails by <code>{_fraction(outcome.exact_gap)}</code>.</div>"
+        if outcome.confirmed:
+            told = "".join(f"<li>{escape(fact)}</li>" for fact in facts(outcome))
+            yield f"<div>Borne out by a second computation:<ul>{told}</ul></div>"
         yield "</details>"
     corrected = known.get(outcome.claim.corrected_by)
     if corrected is not None:
@@ -158,48 +172,132 @@ def _html_details(outcome: Outcome, known: dict[str, Claim]) -> Iterator[str]:
         yield "</ul></details>"
 
 
-def ledger_markdown(outcomes: Iterable[Outcome], *, ledger: Ledger | None = None) -> str:
-    """Write the ledger as Markdown: a table for each wing, then the counterexamples of what is refuted.
+def ledger_markdown(
+    outcomes: Iterable[Outcome],
+    *,
+    ledger: Ledger | None = None,
+    link: Callable[[Code], str] | None = None,
+) -> str:
+    """Write the ledger as Markdown: by wing and number, each claim with its verdict, and what refutes it.
 
-    Seconds are left out, so that the page changes only if a result does.
+    The text changes only if a result does: it has no seconds and no gaps of rounding, and its numbers have at
+    most eight digits. A wing of which all numbers are there also tells where what its paper numbers is, and
+    lists the numbers that have no claim.
 
     Parameters
     ----------
     outcomes : iterable of Outcome
     ledger : Ledger, optional
         See `ledger_html`.
+    link : callable, optional
+        Turns a `Code` into Markdown that leads to it; by default its name.
     """
     listed = list(outcomes)
     known = _known(listed, ledger)
-    lines = [tally(listed), ""]
-    for wing in dict.fromkeys(_wing(outcome) for outcome in listed):
-        inside = [outcome for outcome in listed if _wing(outcome) == wing]
-        lines += [
-            f"## {wing}",
-            "",
-            "| claim | source | statement | verdict | worst gap |",
-            "|---|---|---|---|---|",
-        ]
-        for outcome in inside:
-            claim = outcome.claim
-            cells = (claim.id, claim.source, claim.statement, verdict_text(outcome), _gap(outcome.worst))
-            lines.append("| " + " | ".join(map(_cell, cells)) + " |")
-        lines.append("")
-        told = [outcome for outcome in inside if outcome.verdict is not Verdict.HOLDS or outcome.faults]
-        for outcome in told:
-            lines += [f"### {outcome.claim.id}", "", _plain(outcome.claim.statement) + ".", ""]
-            if outcome.counterexample is not None:
-                lines += [f"{_why(outcome).capitalize()}:", "", *_fenced(repr(outcome.counterexample)), ""]
-            if outcome.witness:
-                lines += [*_fenced(outcome.witness), ""]
-            if outcome.exact_gap is not None:
-                lines += [f"In rationals it fails by {outcome.exact_gap}.", ""]
-            corrected = known.get(outcome.claim.corrected_by)
-            if corrected is not None:
-                lines += [f"Corrected ({corrected.id}): {_plain(corrected.statement)}.", ""]
-            for row in outcome.faults:
-                lines += [f"- {row.backend}: {_plain(backend_text(row))}", ""]
+    here = {outcome.claim.id for outcome in listed}
+    lines = [_plain(tally(listed)) + ".", "", *_table(listed)]
+    for wing in _wings(listed):
+        lines += ["", f"## {_wing_title(wing)}", ""]
+        numbers: dict[str, list[Outcome]] = {}
+        for outcome in listed:
+            if _wing(outcome) == wing:
+                numbers.setdefault(_number(outcome), []).append(outcome)
+        if is_whole := wing in results.TITLES and not _lacking(wing, numbers):
+            numbers = {number: [] for number in results.TITLES[wing]} | numbers
+        ordered = sorted(numbers, key=_order)
+        lines += [" ".join(_number_link(wing, number) for number in ordered), ""]
+        if is_whole:
+            lines += [*_places(wing), ""]
+        for number in ordered:
+            lines += [f"### {_heading(wing, number)}", ""]
+            for outcome in numbers[number]:
+                lines += entry(outcome, known, here, link or _named)
+            if not numbers[number]:
+                lines += [f"No claim: {_plain(results.NO_CLAIM[f'{wing}/{number}'])}.", ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def entry(
+    outcome: Outcome, known: Mapping[str, Claim], here: Container[str], link: Callable[[Code], str]
+) -> list[str]:
+    """Write one claim in Markdown, line by line.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    known : dict of str to Claim
+        Where the claim that corrects it is looked up.
+    here : container of str
+        Ids of claims that are on the same page.
+    link : callable
+        See `ledger_markdown`.
+    """
+    claim = outcome.claim
+    lines = [f"#### {claim.id}", "", f"{_plain(claim.statement)}.", ""]
+    source = f"*{_plain(claim.source)}*: " if claim.source else ""
+    lines += [source + _verdict_in_full(outcome), ""]
+    corrected = known.get(claim.corrected_by)
+    if corrected is not None:
+        name = f"[{corrected.id}](#{slug(corrected.id)})" if corrected.id in here else corrected.id
+        lines += [f"Corrected by {name}: {_plain(corrected.statement)}.", ""]
+    if outcome.counterexample is not None:
+        lines += [f"{_why(outcome).capitalize()}:", "", "```py", as_python(outcome.counterexample), "```", ""]
+    if outcome.witness and outcome.verdict is not Verdict.HOLDS:
+        lines += [f"There: {_plain(rounded(outcome.witness))}.", ""]
+    if outcome.exact_gap is not None:
+        lines += [f"In rationals it fails by {_fraction(outcome.exact_gap)}.", ""]
+    if outcome.confirmed:
+        lines += ["Borne out by a second computation:", ""]
+        lines += [*(f"- {_plain(fact)}" for fact in facts(outcome)), ""]
+    for row in outcome.faults:
+        lines += [f"- {row.backend}: {_plain(backend_text(row))}", ""]
+    checked = ", ".join(map(link, code_checked(claim)))
+    lines += [f"Check: {link(code_of_check(claim))}" + (f", of {checked}" if checked else ""), ""]
+    return lines
+
+
+def _verdict_in_full(outcome: Outcome) -> str:
+    if outcome.verdict is Verdict.HOLDS:
+        to = f", to {_short(outcome.claim.tolerance)}" if outcome.claim.tolerance else ", exactly"
+        noun = "instance" if outcome.n_checked == 1 else "instances"
+        return f"**holds** on {outcome.n_checked} {noun}{to}."
+    if outcome.verdict is Verdict.UNDECIDED:
+        return "**undecided**."
+    return "**refuted as printed**." if outcome.as_expected else "**refuted**, which was not expected."
+
+
+def _table(outcomes: list[Outcome]) -> list[str]:
+    """Count numbers and verdicts by wing."""
+    verdicts = {Verdict.HOLDS: "hold", Verdict.REFUTED: "refuted", Verdict.UNDECIDED: "undecided"}
+    if all(outcome.verdict is not Verdict.UNDECIDED for outcome in outcomes):
+        del verdicts[Verdict.UNDECIDED]
+    columns = ("", "results", "errata", "claims", *verdicts.values())
+    rows: list[tuple[Any, ...]] = []
+    for wing in _wings(outcomes):
+        inside = [outcome for outcome in outcomes if _wing(outcome) == wing]
+        numbers = {_number(outcome) for outcome in inside}
+        counts = [sum(number.startswith(kind) for number in numbers) for kind in "RE"]
+        counts += [len(inside), *(sum(o.verdict is verdict for o in inside) for verdict in verdicts)]
+        rows.append((f"[{_wing_title(wing)}](#{slug(_wing_title(wing))})", *counts))
+    rows.append(("all", *(sum(row[column] for row in rows) for column in range(1, len(columns)))))
+    lines = [columns, ("---", *["---:"] * (len(columns) - 1)), *rows]
+    return ["| " + " | ".join(map(str, line)) + " |" for line in lines]
+
+
+def _lacking(wing: str, numbers: Container[str]) -> list[str]:
+    """Numbers of a wing that are not among these, although they have claims."""
+    every = results.TITLES[wing]
+    return [
+        number for number in every if number not in numbers and f"{wing}/{number}" not in results.NO_CLAIM
+    ]
+
+
+def _places(wing: str) -> list[str]:
+    """Tell under which numbers what the paper numbers is."""
+    lines = ["<details><summary>The paper's own numbers</summary>", ""]
+    for place, numbers in results.PLACES[wing].items():
+        lines.append(f"- {place}: {' '.join(_number_link(wing, number) for number in numbers.split())}")
+    return [*lines, "", "</details>"]
 
 
 # ------------------------------------------------------------ words that all ledgers share
@@ -238,8 +336,87 @@ def tally(outcomes: Iterable[Outcome]) -> str:
     return f"{told}; backend at fault: {', '.join(faults)}" if faults else told
 
 
+def rounded(text: str) -> str:
+    """Round the numbers in a text to eight digits, and rounding errors to 0: machines differ in them.
+
+    Examples
+    --------
+    >>> rounded("0.19999999999999996 and 5.551115123125783e-17, to 1e-12")
+    '0.2 and 0, to 1e-12'
+    """
+    return _NUMBER.sub(lambda match: _shortened(match[0]), text)
+
+
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)(?![\w.]*\d)")
+"""Numbers that have a point or a power of ten, not those within names or versions."""
+_TOLERANCE = re.compile(r"1(\.0*)?e-\d+")
+
+
+def _shortened(number: str) -> str:
+    if abs(float(number)) < NOTHING:
+        return number if _TOLERANCE.fullmatch(number) else "0"
+    digits = re.sub(r"e.*|\D", "", number).lstrip("0")
+    return f"{float(number):.{DIGITS}g}" if len(digits) > DIGITS else number
+
+
+def facts(outcome: Outcome) -> list[str]:
+    """Tell what a second computation bore out; of facts that differ in nothing but numbers, one."""
+    kinds: dict[str, list[str]] = {}
+    for fact in map(rounded, outcome.confirmed):
+        kinds.setdefault(re.sub(r"\W*\d+\W*", "#", fact), []).append(fact)
+    return [alike[0] + (f" (and {len(alike) - 1} more)" if alike[1:] else "") for alike in kinds.values()]
+
+
+def slug(heading: str) -> str:
+    """Make the anchor of a heading, as code hosts and MyST do."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def _wing(outcome: Outcome) -> str:
     return outcome.claim.id.split("/")[0]
+
+
+def _wings(outcomes: list[Outcome]) -> list[str]:
+    return list(dict.fromkeys(map(_wing, outcomes)))
+
+
+def _wing_title(wing: str) -> str:
+    return results.WINGS.get(wing, wing)
+
+
+def _number(outcome: Outcome) -> str:
+    """R7, E3, or nothing for a claim that stands for no number."""
+    found = re.search(r"/([RE]\d+)$", results.number_of(outcome.claim.id))
+    return found.group(1) if found else ""
+
+
+def _order(number: str) -> tuple[int, int]:
+    """Results, then errata, then the rest."""
+    return ("RE".find(number[0]), int(number[1:])) if number else (2, 0)
+
+
+def _heading(wing: str, number: str) -> str:
+    if not number:
+        return f"Further claims, {_wing_title(wing).lower()}" if wing in results.TITLES else f"Claims, {wing}"
+    title = results.TITLES.get(wing, {}).get(number)
+    return f"{number}: {title}" if title else f"{number} of {wing}"
+
+
+def _number_link(wing: str, number: str) -> str:
+    return f"[{number or 'further'}](#{slug(_heading(wing, number))})"
+
+
+def _named(code: Code) -> str:
+    return f"`{code.module}.{code.name}`"
+
+
+def _short(value: float) -> str:
+    return f"{value:g}".replace("e-0", "e-")
+
+
+def _fraction(value: Fraction) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{float(value):.{DIGITS}g} (a fraction of {len(text) - 1} digits)"
 
 
 def _known(outcomes: list[Outcome], ledger: Ledger | None) -> dict[str, Claim]:
@@ -259,14 +436,11 @@ def _gap(value: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep Markdown from reading marks in plain text."""
-    for mark in ("\\", "*", "_", "`", "<", "["):
+    """Keep Markdown from reading marks in plain text, which becomes one line."""
+    text = " ".join(text.split())
+    for mark in ("\\", "*", "_", "`", "<", "[", "$", "~"):
         text = text.replace(mark, "\\" + mark)
-    return text
-
-
-def _cell(text: str) -> str:
-    return _plain(" ".join(text.split())).replace("|", "\\|")
+    return re.sub(r"^(\d*)([#>+.)-])(?= )", r"\1\\\2", text)  # would begin a heading, a quotation or a list
 
 
 def _fenced(text: str) -> list[str]:
