@@ -5,6 +5,7 @@ from importlib.metadata import version as _version
 from mechopt.formulations.accuracy_shaping import AccuracyShaping, CostProfiles, UserMechanism
 from mechopt.formulations.accuracy_shaping.cost_screening import CostScreening
 from mechopt.formulations.attitudes import CARA, Attitude, ChiSquared, CVaR, KullbackLeibler, Wasserstein
+from mechopt.formulations.batch import solve_batch
 from mechopt.formulations.data_externality import (
     DataExternality,
     Duopoly,
@@ -99,6 +100,7 @@ from mechopt.solvers import (
 )
 from mechopt.studies import calibrate
 from mechopt.studies.sweep import SweepInterrupted, sweep
+from mechopt.studies.sweep_parametric import Parametric
 from mechopt.verification import (
     Audit,
     Claim,
@@ -176,6 +178,7 @@ __all__ = [
     "NotApplicable",
     "Nucleolus",
     "Outcome",
+    "Parametric",
     "PiecewiseLinearGain",
     "PlatformPayments",
     "PlatformSolution",
@@ -227,6 +230,7 @@ __all__ = [
     "search_misreports",
     "should_shut",
     "solve",
+    "solve_batch",
     "sweep",
     "unregister",
     "utility_of_counts",

@@ -14,13 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cvxpy as cp
 import numpy as np
 import pytest
 
 import mechopt as mo
+from mechopt.studies import sweep_cell
 from mechopt.studies.sweep import SweepInterrupted
 from mechopt.studies.sweep import sweep as told_sweep
 from mechopt.studies.sweep_grid import Grid
+from mechopt.studies.sweep_parametric import Parametric
 from mechopt.studies.sweep_store import FORMAT, identity, key_of
 from tests.oracles import extensions
 
@@ -325,6 +328,212 @@ def test_progress_is_told_cell_by_cell(tmp_path: Path) -> None:
     seen.clear()
     told_sweep(make, **arguments)
     assert seen == [(3, 3, 1)]
+
+
+# ---------------------------------------------------------------- many cells together
+
+
+def endless(cost: float) -> mo.ScreeningContract:
+    """At a cost below 1 a record always pays."""
+    gain = mo.PiecewiseLinearGain(slopes=[3, 1], intercepts=[0, 4], scale=1)
+    return mo.ScreeningContract(types=[1.0, 2.0], gain=gain, unit_cost=cost)
+
+
+def test_cells_are_solved_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a cell was solved alone")
+
+    grid: dict[str, Any] = {"weight": np.geomspace(1, 500, 25), "cost": np.linspace(0.2, 3, 9)}
+    single = np.array([[market(w, c).solve().objective for c in grid["cost"]] for w in grid["weight"]])
+    monkeypatch.setattr(sweep_cell, "HELD", np.inf)
+    monkeypatch.setattr(sweep_cell, "LONG", np.inf)
+    monkeypatch.setattr(mo.ScreeningContract, "solve", alone)
+    found = sweep(market, grid)
+    np.testing.assert_array_equal(found["objective"], single)
+    assert (found["backend"] == "exact").all()
+    assert (found["seconds"] > 0).all()
+
+
+def test_failures_among_cells_that_are_solved_together() -> None:
+    def make(cost: float) -> Any:
+        return endless(cost)
+
+    def picky(contract: Any, solution: Any) -> float:
+        if contract.unit_cost == 4.0:
+            raise ZeroDivisionError("picky")
+        return float(solution.objective)
+
+    costs = [2.0, 0.5, -1.0, 3.0, 4.0, 0.25, 5.0]
+    seen: list[tuple[int, int, int]] = []
+    found = told_sweep(make, {"cost": costs}, {"value": picky}, progress=lambda *step: seen.append(step))
+    expected = ["optimal", "unbounded", "failed", "optimal", "failed", "unbounded", "optimal"]
+    assert found["status"].values.tolist() == expected
+    assert [done for done, _, _ in seen] == list(range(8))
+    assert [failed for _, _, failed in seen] == [0, 0, 0, 1, 1, 2, 2, 2]  # in the order of the grid
+    assert str(found["reason"].values[1]) == endless(0.5).solve(on_failure="return").reason
+    assert "picky" in str(found["reason"].values[4])
+    assert "unit_cost must be a finite number > 0" in str(found["reason"].values[2])
+    good = [0, 3, 6]
+    assert found["value"].values[good].tolist() == [endless(costs[k]).solve().objective for k in good]
+
+
+def test_kinds_of_mechanisms_in_one_sweep() -> None:
+    def make(kind: str, cost: float) -> Any:
+        if kind == "contract":
+            return market(50.0, cost)
+        if kind == "program":
+            return market(50.0, cost).program()
+        return mo.AccuracyShaping(mo.SqrtAccuracy(1.0, 1.0), [0.01 * cost, 0.02])
+
+    kinds, costs = ["contract", "program", "game"], [0.5, 1.0, 2.0]
+    found = sweep(make, {"cost": costs, "kind": kinds}, {})
+    for cost in costs:
+        for kind in kinds:
+            value = float(found["objective"].sel(kind=kind, cost=cost))
+            assert value == pytest.approx(make(kind, cost).solve().objective, rel=1e-12)
+
+
+def test_settings_reach_cells_that_are_solved_together() -> None:
+    found = sweep(market, {"cost": COSTS}, {}, options={"speed": 9})
+    assert (found["reason"] == "InvalidInput: backend 'exact' has no options, got speed").all()
+    found = sweep(market, {"cost": COSTS}, {}, tolerance=2.0)
+    assert (found["reason"] == "InvalidInput: tolerance must lie in (0, 1), got 2.0").all()
+    noted = {"tolerance": lambda contract, solution: solution.tolerance}
+    found = sweep(market, {"cost": COSTS}, noted, "exact", tolerance=1e-4, time_limit=10.0)
+    assert (found["tolerance"] == 1e-4).all()
+
+
+def test_what_takes_long_to_make_is_kept_at_once(tmp_path: Path) -> None:
+    """A sweep that is killed loses what was not yet solved: not more than a moment's work."""
+    kept: list[int] = []
+
+    def make(weight: float) -> Any:
+        kept.append((tmp_path / "cells").read_bytes().count(b"\n") - 1)
+        time.sleep(2 * sweep_cell.LONG)
+        return market(weight)
+
+    sweep(make, {"weight": [1.0, 2.0, 3.0, 4.0]}, {}, store=tmp_path / "cells")
+    assert kept == [0, 1, 2, 3]
+
+
+# ---------------------------------------------------------------- programs with parameters
+
+
+def budgeted() -> mo.Program:
+    program = market().program("local")
+    return program.add("budget", program["expected_payment"] <= cp.Parameter(name="budget"))
+
+
+def fresh(budget: float) -> mo.Program:
+    program = market().program("local")
+    return program.add("budget", program["expected_payment"] <= budget)
+
+
+def wary(budget: Any) -> mo.Program:
+    """The same number as a price in the objective."""
+    program = market().program("local")
+    return program.maximize(program["expected_gain"] - budget * program["expected_payment"])
+
+
+class Declared:
+    """Declares, and counts how often."""
+
+    def __init__(self, declare: Callable[[], Any]) -> None:
+        self.declare, self.times = declare, 0
+
+    def __call__(self) -> Any:
+        self.times += 1
+        return self.declare()
+
+
+@pytest.mark.parametrize(
+    ("declare", "again"),
+    [(budgeted, fresh), (lambda: wary(cp.Parameter(name="budget", nonneg=True)), wary)],
+)
+def test_a_program_is_declared_once_and_its_parameters_vary(declare: Any, again: Any) -> None:
+    once, budgets = Declared(declare), [5.0, 1.0, 20.0]
+    kept = {"quantity": lambda program, solution: solution["quantity"]}
+    found = sweep(Parametric(once), {"budget": budgets}, kept, "clarabel")
+    assert once.times == 1
+    other = sweep(again, {"budget": budgets}, kept, "clarabel")
+    np.testing.assert_allclose(found["objective"], other["objective"], rtol=1e-7)
+    np.testing.assert_allclose(found["quantity"], other["quantity"], rtol=1e-3)
+    assert len(set(found["objective"].values.tolist())) == 3
+
+
+def test_the_exact_algorithm_sees_the_parameters_too() -> None:
+    budgets = [5.0, 20.0]
+    found = sweep(Parametric(budgeted), {"budget": budgets}, {}, "exact")
+    for budget in budgets:
+        value = float(found["objective"].sel(budget=budget))
+        assert value == pytest.approx(fresh(budget).solve("exact").objective, rel=1e-12)
+
+
+def test_a_parameter_that_does_not_enter_affinely_is_right_if_not_fast() -> None:
+    def declare() -> mo.Program:
+        program, root = market().program("local"), cp.Parameter(name="root", nonneg=True)
+        return program.add("budget", program["expected_payment"] <= cp.square(root) * root)
+
+    with pytest.warns(UserWarning, match="not DPP"):
+        found = sweep(Parametric(declare), {"root": [1.0, 2.0]}, {}, "clarabel")
+    expected = [fresh(budget).solve("clarabel").objective for budget in (1.0, 8.0)]
+    np.testing.assert_allclose(found["objective"], expected, rtol=1e-7)
+
+
+def test_a_declaration_travels_and_is_known_again(tmp_path: Path) -> None:
+    factory, grid, store = Parametric(budgeted), {"budget": [5.0, 20.0]}, tmp_path / "cells"
+    here = sweep(factory, grid, {}, "clarabel", store=store)
+    # After a solve, too: what was compiled stays here.
+    there = sweep(factory, grid, {}, "clarabel", 2)
+    np.testing.assert_allclose(there["objective"], here["objective"], rtol=1e-9)
+    for known in (factory, Parametric(budgeted)):
+        again = sweep(known, {"budget": [5.0, 20.0, 30.0]}, {}, "clarabel", store=store)
+        np.testing.assert_array_equal(again["seconds"][:2], here["seconds"])
+    with pytest.raises(mo.InvalidInput, match="its factory was another version"):
+        sweep(Parametric(lambda: fresh(1.0)), grid, {}, "clarabel", store=store)
+
+
+def two_of_a_name() -> mo.Program:
+    program = budgeted()
+    return program.add("more", program["expected_quantity"] >= cp.Parameter(name="budget"))
+
+
+@pytest.mark.parametrize(
+    ("declare", "words"),
+    [
+        (budgeted, "has no cvxpy.Parameter named 'cap'; it has budget"),
+        (lambda: market().program(), "has no cvxpy.Parameter named 'cap'; it has none"),
+        (market, "declare must return a Program, got ScreeningContract"),
+        (two_of_a_name, "has two parameters named 'budget'; rename one"),
+    ],
+)
+def test_a_declaration_that_does_not_fit_is_named(declare: Any, words: str) -> None:
+    found = sweep(Parametric(declare), {"cap": [1.0, 2.0]}, {}, "clarabel")
+    assert (found["status"] == "failed").all()
+    assert words in str(found["reason"].values[0])
+
+
+def test_a_value_that_is_none_of_the_parameters() -> None:
+    def declare() -> mo.Program:
+        program = market().program("local")
+        return program.add("cap", program["payment"] <= cp.Parameter(name="cap", nonneg=True))
+
+    found = sweep(Parametric(declare), {"cap": [-1.0, 5.0]}, {}, "clarabel")
+    assert found["status"].values.tolist() == ["failed", "optimal"]
+    assert "cap = -1.0 is no value of that parameter" in str(found["reason"].values[0])
+
+
+def test_programs_do_not_travel() -> None:
+    """In another process their variables' numbers may be those of new ones, and answers wrong."""
+    program = market().program()
+    cases: list[tuple[Any, dict[str, Any]]] = [
+        (lambda weight: program, {"weight": WEIGHTS}),
+        (lambda program: program, {"program": {"mine": program}}),
+        (lambda weight: cp.sum(program["quantity"]), {"weight": WEIGHTS}),
+    ]
+    for factory, grid in cases:
+        with pytest.raises(mo.InvalidInput, match=r"holds a \w+, and programs cannot be sent .*Parametric"):
+            sweep(factory, grid, n_jobs=2)
 
 
 # ---------------------------------------------------------------- the store

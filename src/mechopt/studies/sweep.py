@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mechopt.solvers.backend import get_backend
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.solution import Status
-from mechopt.studies.sweep_cell import Job, Measure, in_parallel
+from mechopt.studies.sweep_cell import Job, Measure, in_parallel, one_by_one
 from mechopt.studies.sweep_grid import RESERVED, Grid, to_dataset
 from mechopt.studies.sweep_store import Record, Store, fingerprint, key_of, needed
 
@@ -65,6 +66,8 @@ def sweep(
     ----------
     factory : callable
         Called as ``factory(**point)``; returns a mechanism or a `Program`, or anything else with a ``solve``.
+        `Parametric` makes one of a program that is compiled once. In this process, small mechanisms that
+        `solve_batch` can treat side by side are made some thousand at a time, and solved and measured then.
     grid : mapping of str to values
         What each parameter takes: a list of numbers or of strings, or a mapping of labels to values of any
         kind, which then stand on the axis under their labels. The cells are all combinations.
@@ -107,9 +110,9 @@ def sweep(
     xarray.Dataset
         Over the grid: ``objective``; ``status`` (a `Status`; "failed" if the factory, the solve or a measure
         raised; "answered" if the answer has no status of its own); ``reason``; ``seconds``, of making and
-        solving; ``backend``, who answered; and what was measured. Numbers are floats, NaN where a cell has
-        none. Arrays whose lengths differ are padded with NaN at their ends. Attributes tell versions,
-        backend, settings and grid.
+        solving, or its share where many were solved together; ``backend``, who answered; and what was
+        measured. Numbers are floats, NaN where a cell has none. Arrays whose lengths differ are padded with
+        NaN at their ends. Attributes tell versions, backend, settings and grid.
 
     Raises
     ------
@@ -228,8 +231,7 @@ def _done(job: Job, points: Mapping[int, Mapping[str, Any]], n_jobs: int) -> Ite
         if elsewhere or joblib.effective_n_jobs(asked) > 1:
             yield from in_parallel(job, points, asked)
             return
-    for index, point in points.items():
-        yield index, job(point)
+    yield from one_by_one(job, points)
 
 
 def _check(factory: Any, measure: Any, grid: Grid, backend: str | None, n_jobs: Any) -> None:
@@ -312,8 +314,14 @@ def _shown(progress: bool | Progress, total: int) -> Iterator[Progress]:
     )
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
+        drawn = 0.0
 
         def show(done: int, total: int, failed: int) -> None:
+            nonlocal drawn
+            # The bar is drawn ten times a second; cells may come ten thousand times.
+            if done < total and time.monotonic() - drawn < 0.05:
+                return
+            drawn = time.monotonic()
             bar.update(
                 task, completed=done, total=total, description=f"[red]{failed} failed[/]" if failed else ""
             )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import io
 import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+from cvxpy.utilities.canonical import Canonical
 
+from mechopt.formulations.batch import answers, fits
 from mechopt.solvers.errors import InvalidInput, MechanismError, Unbounded
+from mechopt.solvers.program import Program
 from mechopt.solvers.solution import Solution, Status
 from mechopt.studies.sweep_store import Record, needed
 
@@ -23,6 +27,12 @@ Measure = Callable[[Any, Any], Any]
 Point = Mapping[str, Any]
 LONGEST_REASON = 300
 """Characters of a reason that are kept."""
+
+HELD = 0.1
+"""Seconds for which mechanisms are made before they are solved together, lest a kill lose more."""
+
+LONG = 1e-3
+"""Seconds of making one, on average, from which on they do not wait: solving is not what takes long."""
 
 _CELLS_A_WORKER = 16
 """Cells a worker that are asked for at once, where joblib's backend gives results only once all have come."""
@@ -53,11 +63,41 @@ class Job:
         started = time.perf_counter()
         try:
             mechanism = self.factory(**point)
-            answer = self._solve(mechanism)
         except Exception as error:
             return failed(error, time.perf_counter() - started)
+        return self.alone(mechanism, time.perf_counter() - started)
+
+    def alone(self, mechanism: Any, spent: float) -> Record:
+        """Solve and measure what has been made, in ``spent`` seconds."""
+        started = time.perf_counter()
+        try:
+            answer = self._solve(mechanism)
+        except Exception as error:
+            answer = error
+        return self._told(mechanism, answer, spent + time.perf_counter() - started)
+
+    def together(self, mechanisms: Sequence[Any], spent: Sequence[float]) -> Iterator[Record]:
+        """Do the same for many that `fit`, those that are alike side by side."""
+        started = time.perf_counter()
+        found = answers(mechanisms, self._asked | {"on_failure": "return"})
+        share = (time.perf_counter() - started) / len(mechanisms)
+        for mechanism, answer, making in zip(mechanisms, found, spent, strict=True):
+            yield self._told(mechanism, answer, making + share)
+
+    def fits(self, mechanism: Any) -> bool:
+        """Whether many like it can be solved side by side."""
+        return fits(mechanism, self._asked)
+
+    @cached_property
+    def _asked(self) -> dict[str, Any]:
+        return dict(self.settings) | ({} if self.backend is None else {"backend": self.backend})
+
+    def _told(self, mechanism: Any, answer: Any, seconds: float) -> Record:
+        """The record of an answer, or of the exception in its place."""
+        if isinstance(answer, Exception):
+            return failed(answer, seconds)
         record = _described(answer)
-        record["seconds"] = time.perf_counter() - started
+        record["seconds"] = seconds
         values = _values(answer)
         if self.measure is not None and record["status"] != "answered" and not values:
             return record  # there is nothing to measure, and the status says why
@@ -76,11 +116,13 @@ class Job:
                 f"factory must return a mechanism or a Program, something with solve(); "
                 f"got {type(mechanism).__name__}"
             )
-        asked = dict(self.settings) | ({} if self.backend is None else {"backend": self.backend})
         # Without this, each failure would be diagnosed at the price of several solves.
-        if "on_failure" in inspect.signature(solve).parameters:
-            asked["on_failure"] = "return"
-        return solve(**asked)
+        returns = {"on_failure": "return"} if _may_return_failures(solve) else {}
+        return solve(**self._asked, **returns)
+
+
+def _may_return_failures(solve: Callable[..., Any]) -> bool:
+    return "on_failure" in inspect.signature(solve).parameters
 
 
 def _values(answer: Any) -> Mapping[str, Any]:
@@ -139,6 +181,46 @@ def _plain(name: str, value: Any) -> Any:
     return array if array.ndim else array.item()
 
 
+# ---------------------------------------------------------------- in this process
+
+
+def one_by_one(job: Job, points: Mapping[int, Point]) -> Iterator[tuple[int, Record]]:
+    """Do cells here in their order, and yield them as they come: some together, where that pays."""
+    waiting: dict[int, tuple[Any, float]] = {}
+    held = 0.0
+
+    def finished() -> Iterator[tuple[int, Record]]:
+        some = dict(waiting)
+        waiting.clear()
+        if some:
+            mechanisms, spent = zip(*some.values(), strict=True)
+            yield from zip(some, job.together(mechanisms, spent), strict=True)
+
+    try:
+        for index, point in points.items():
+            started = time.perf_counter()
+            try:
+                mechanism = job.factory(**point)
+            except Exception as error:
+                yield from finished()
+                yield index, failed(error, time.perf_counter() - started)
+                continue
+            spent = time.perf_counter() - started
+            if not job.fits(mechanism):
+                yield from finished()
+                yield index, job.alone(mechanism, spent)
+                continue
+            waiting[index] = mechanism, spent
+            held += spent
+            if held > min(HELD, LONG * len(waiting)):
+                yield from finished()
+                held = 0.0
+    except KeyboardInterrupt:
+        yield from finished()
+        raise
+    yield from finished()
+
+
 # ---------------------------------------------------------------- in workers
 
 
@@ -157,22 +239,50 @@ class Sent:
     home: int
 
     @classmethod
-    def of(cls, job: Job) -> Sent:
+    def of(cls, job: Job, points: Mapping[int, Point]) -> Sent:
         """Pack a job.
 
         Raises
         ------
         InvalidInput
-            If the factory or a measure holds something that cannot travel.
+            If the factory, a measure or a value of the grid holds something that cannot travel.
         """
-        cloudpickle = needed("cloudpickle")
-        try:
-            return cls(cloudpickle.dumps(job), os.getpid())
-        except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
-            raise InvalidInput(
-                f"factory or measure cannot be sent to another process: {error}; "
-                "let them take what they need as parameters, and make it inside"
-            ) from error
+        # A value of the grid is in many points, and is looked at once.
+        values = {id(value): value for point in points.values() for value in point.values()}
+        for value in values.values():
+            if not isinstance(value, bool | int | float | str):
+                _packed(value, "a value of the grid")
+        return cls(_packed(job, "factory or measure"), os.getpid())
+
+
+def _packed(content: Any, what: str) -> bytes:
+    """Pickle what goes to other processes, functions and all, but no programs.
+
+    CVXPY tells variables apart by numbers that each process counts for itself: those of a program from
+    elsewhere may be those of the variables that compiling it makes.
+    """
+    cloudpickle = needed("cloudpickle")
+
+    class Packer(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+        def reducer_override(self, part: Any) -> Any:
+            if isinstance(part, Program | Canonical):
+                raise InvalidInput(
+                    f"{what} holds a {type(part).__name__}, and programs cannot be sent to another process; "
+                    "make it inside the factory, or give mo.Parametric a function that declares it"
+                )
+            return super().reducer_override(part)
+
+    file = io.BytesIO()
+    try:
+        Packer(file).dump(content)
+    except InvalidInput:
+        raise
+    except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidInput(
+            f"{what} cannot be sent to another process: {error}; "
+            "let them take what they need as parameters, and make it inside"
+        ) from error
+    return file.getvalue()
 
 
 def work(index: int, point: Point, sent: Sent) -> tuple[int, Record]:
@@ -210,7 +320,7 @@ def in_parallel(job: Job, points: Mapping[int, Point], n_jobs: int | None) -> It
     """
     needed("threadpoolctl")
     backend, _ = needed("joblib").parallel.get_active_backend()
-    sent = Sent.of(job)
+    sent = Sent.of(job, points)
     pending = dict(points)
     any_came = False
 

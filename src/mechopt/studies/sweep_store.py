@@ -80,7 +80,7 @@ def identity(value: Any) -> Any:
         return [identity(type(value)), _call(value), fields]
     kind: Any = type(value)
     if kind.__reduce__ is object.__reduce__ and hasattr(value, "__dict__"):
-        return [identity(type(value)), _call(value), identity(vars(value))]
+        return [identity(type(value)), _call(value), identity(value.__getstate__())]
     try:
         return [identity(type(value)), needed("joblib").hash(value)]
     except (pickle.PicklingError, TypeError) as error:

@@ -44,14 +44,17 @@ TIE = 1e-12
 """A cost as close as this (relatively) to the viability cost is equal to it."""
 
 _EPS = float(np.finfo(np.float64).eps)
-# An F as small as this share of its terms is zero.
-_ROUNDING = 16 * _EPS
-# Newton's steps halve the distance even to a double root.
-_MAX_STEPS = 200
+ROUNDING = 16 * _EPS
+"""An F as small as this share of its terms is zero."""
+
+MAX_STEPS = 200
+"""Newton's steps halve the distance even to a double root."""
+
+LEAST_SLOPE = 1e-6
+"""Prices grow without end towards a double root of F; below this distance from it they are not reported."""
+
 # Agents treated together: a few arrays of this length fit in a processor's cache.
 _CHUNK = 2**15
-# Prices grow without end towards a double root of F; beyond this they are not reported.
-_LEAST_SLOPE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +130,7 @@ class Optimum:
             no bound, and if there is no pool.
         """
         remains = 1 - float(self.rates.sum()) * self.slope
-        if not self.viable or remains < _LEAST_SLOPE:
+        if not self.viable or remains < LEAST_SLOPE:
             return {}
         return {
             "outside_option": -self.rates / remains,
@@ -303,14 +306,7 @@ def data_maximum(
     alone = lines(costs, accuracy, seed_data)
     total = upper_root(accuracy, alone)
     if total is None:
-        cost = 1 / alone.rate
-        return _nothing(
-            costs,
-            seed_data,
-            "nobody can work alone, and together they are too few or too costly: 1 / sum(1 / marginal_costs) "
-            f"= {cost:.6g} exceeds the viability cost {accuracy.viability_cost:.6g}"
-            + (f", and {seed_data:g} data points of seed data do not help" if seed_data else ""),
-        )
+        return _nothing(costs, seed_data, too_costly(alone.rate, accuracy, seed_data))
     level = float(accuracy.concave_part(total))
     contribution = most = _along_lines(costs, alone.utility, level)
     capped: NDArray[np.bool_] | None = None
@@ -354,6 +350,15 @@ def _along_lines(costs: FloatArray, utility: FloatArray, level: float) -> FloatA
     return contribution
 
 
+def too_costly(rate: float, accuracy: AccuracyFunction, seed_data: float) -> str:
+    """Say why no pool pays for itself, for people."""
+    return (
+        "nobody can work alone, and together they are too few or too costly: 1 / sum(1 / marginal_costs) "
+        f"= {1 / rate:.6g} exceeds the viability cost {accuracy.viability_cost:.6g}"
+        + (f", and {seed_data:g} data points of seed data do not help" if seed_data else "")
+    )
+
+
 def _nothing(costs: FloatArray, seed_data: float, reason: str, conflict: tuple[str, ...] = ()) -> Optimum:
     zero = np.zeros(costs.shape)
     return Optimum(False, reason, conflict, zero, zero, zero, seed_data, 0.0, zero, 0.0)
@@ -364,7 +369,7 @@ def upper_root(accuracy: AccuracyFunction, alone: Lines) -> float | None:
     rate, offset = alone.rate, alone.offset
     peak = _peak(accuracy, alone)
     top, size = _excess(accuracy, alone, peak)
-    if abs(top) <= _ROUNDING * size:
+    if abs(top) <= ROUNDING * size:
         # A double root, as of an agent that is all alone: Newton's method would stop half way.
         return peak
     if top < 0:
@@ -410,7 +415,7 @@ def _excess(accuracy: AccuracyFunction, alone: Lines, total: float) -> tuple[flo
 def _newton(step: Callable[[float], tuple[float, float]], start: float) -> float:
     """Approach a root of a concave, there falling, function from the right, where it is negative."""
     at = start
-    for _ in range(_MAX_STEPS):
+    for _ in range(MAX_STEPS):
         value, slope = step(at)
         if value >= 0 or slope >= 0:
             break
@@ -439,9 +444,9 @@ def _capped_root(
         return value, free * float(accuracy.concave_part_derivative(total)) - 1
 
     at, least = start, float(accuracy.min_viable_data)
-    for _ in range(_MAX_STEPS):
+    for _ in range(MAX_STEPS):
         value, slope = step(at)
-        if value >= -_ROUNDING * at:
+        if value >= -ROUNDING * at:
             return at
         if slope >= 0:
             return None

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations import checks
+from mechopt.formulations.accuracy_shaping import batch, exact
 from mechopt.formulations.accuracy_shaping import closed_form as oracle
-from mechopt.formulations.accuracy_shaping import exact
 from mechopt.formulations.accuracy_shaping.mechanism import (
     Equilibrium,
     ShapedMechanism,
@@ -382,30 +382,27 @@ class AccuracyShaping:
             solution = error.solution
         if solution.status is not Status.INFEASIBLE:
             return solution
-        return self._zero_equilibrium(f"{solution.backend} finds no pool that pays for itself", solution)
+        told = batch.nothing(self, f"{solution.backend} finds no pool that pays for itself")
+        return solution.replace(**told | {"extra": solution.extra | told["extra"]})
 
     def _solve_exactly(self, tolerance: float) -> Solution:
         started = time.perf_counter()
         found = exact.data_maximum(self.marginal_costs, self.accuracy, self.seed_data)
         solved = time.perf_counter()
-        record = Solution(
-            status=Status.OPTIMAL,
-            reason="exact algorithm",
+        told = self._checked(found, tolerance) if found.viable else batch.nothing(self, found.reason)
+        spent = {"build": 0.0, "compile": 0.0, "solve": solved - started}
+        return Solution(
             backend="exact",
             version=get_backend("exact").version(),
             tolerance=tolerance,
             program="accuracy shaping",
             sense="maximize",
+            seconds={**spent, "check": time.perf_counter() - solved},
+            **told,
         )
-        if not found.viable:
-            solution = self._zero_equilibrium(found.reason, record)
-        else:
-            solution = self._checked(found, record)
-        spent = {"build": 0.0, "compile": 0.0, "solve": solved - started}
-        return solution.replace(seconds={**spent, "check": time.perf_counter() - solved})
 
-    def _checked(self, found: exact.Optimum, record: Solution) -> Solution:
-        """Record of an optimum with residuals of its own; status by these."""
+    def _checked(self, found: exact.Optimum, tolerance: float) -> dict[str, Any]:
+        """What a solution says of an optimum, with residuals of its own."""
         cost = self.marginal_costs * found.contribution
         values = {
             "contribution": found.contribution,
@@ -430,47 +427,7 @@ class AccuracyShaping:
         for array in (*values.values(), *(price for prices in duals.values() for price in prices)):
             array.setflags(write=False)
         objective = float(values["total_data"])
-        kept = all(residual <= record.tolerance for residual in residuals.values())
-        return record.replace(
-            status=Status.OPTIMAL if kept else Status.INACCURATE,
-            objective=objective,
-            bound=objective,
-            gap=0.0,
-            values=values,
-            duals=duals,
-            residuals=residuals,
-            violations=violations,
-            no_duals="" if duals else "next to a double root of the pool's equation, prices are infinite",
-            extra={"not_viable": False},
-        )
-
-    def _zero_equilibrium(self, why: str, record: Solution) -> Solution:
-        """Nobody contributes: the optimum where the branch b >= 0 is infeasible."""
-        zero = np.zeros(self.n_agents)
-        zero.setflags(write=False)
-        pool = self.accuracy(self.seed_data)
-        values = {
-            "contribution": zero,
-            "allocated_accuracy": zero,
-            "accuracy": np.asarray(pool),
-            "total_data": np.asarray(self.seed_data),
-            "cost": zero,
-            "utility": zero,
-        }
-        families = ("participation", "feasibility", "accuracy_hypograph", certify.DOMAIN)
-        return record.replace(
-            status=Status.OPTIMAL,
-            reason=f"not_viable: {why}; nobody contributes",
-            objective=self.seed_data,
-            bound=self.seed_data,
-            gap=0.0,
-            values=values,
-            duals={},
-            residuals=dict.fromkeys(families, 0.0),
-            violations=dict.fromkeys(families, 0.0),
-            no_duals="nobody contributes, and there is no price to that",
-            extra={**record.extra, "not_viable": True},
-        )
+        return batch.optimal(objective, values, duals, residuals, violations, tolerance)
 
     def closed_form(self) -> oracle.ClosedForm:
         """Evaluate the closed form, for the accuracy (3).

@@ -35,6 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mechopt.formulations.functions import ConcaveFunction, ConvexCost
 from mechopt.formulations.functions.roots import break_even
+from mechopt.formulations.functions.stacked import spread, take
 from mechopt.formulations.menus import rents
 from mechopt.solvers.errors import InvalidInput, Unbounded
 
@@ -108,11 +109,11 @@ def solve_exact(
     probs : array_like, shape (..., n_types)
         Probability of each type, > 0, sum 1.
     gain : ConcaveFunction
-        Gain f of privacy-weighted data x = δ q.
+        Gain f of privacy-weighted data x = δ q; for a batch with one axis, also a `stack` of gains.
     unit_cost : float or array_like, shape (...)
         Cost c (utility per nat and record), > 0.
     cost_curve : ConvexCost, optional
-        Curve h of the cost c δ h(q) of q records. Default: h(q) = q.
+        Curve h of the cost c δ h(q) of q records; or a stack. Default: h(q) = q.
 
     Returns
     -------
@@ -171,9 +172,11 @@ def solve_exact(
         chunk = slice(start, start + step)
         some_types = types if types.ndim == 1 else types[chunk]
         some_probs = probs if probs.ndim == 1 else probs[chunk]
+        some_gain, some_curve = take(gain, chunk), take(cost_curve, chunk)
         cost = virtual_costs(some_types, some_probs, unit_cost[chunk])
-        allocation = allocate(some_types, some_probs, gain, cost, cost_curve=cost_curve)
-        part = menu_of(some_types, some_probs, gain, unit_cost[chunk], *allocation, cost_curve=cost_curve)
+        allocation = allocate(some_types, some_probs, some_gain, cost, cost_curve=some_curve)
+        menu = (some_types, some_probs, some_gain, unit_cost[chunk], *allocation)
+        part = menu_of(*menu, cost_curve=some_curve)
         parts.append(part)
         pools.append(part.pools + np.array([start, 0, 0]))
     return ExactMenu(
@@ -364,6 +367,7 @@ def allocate(
     target = target.reshape(-1, n_types)
     types, mass, cost = (_rows(array, cost.shape) for array in (types, mass, cost))
     floor = None if floor is None else _rows(floor, (*shape, n_types))
+    gain, cost_curve = spread(gain, target.shape), spread(cost_curve, target.shape)
     table = _Items(types, mass, cost, target, floor, gain, cost_curve)
     if not np.isfinite(target.max()):
         _limit(table, shape)
@@ -385,13 +389,20 @@ def _own_optima(
 ) -> FloatArray:
     """Quantities that the types would get alone, shape of ``cost``."""
     items = [np.broadcast_to(array, cost.shape).ravel() for array in (types, mass, cost)]
+    every = np.unravel_index(np.arange(cost.size), cost.shape)
+    gain, cost_curve = take(spread(gain, cost.shape), every), take(spread(cost_curve, cost.shape), every)
 
-    def benefit(q: FloatArray, types: FloatArray, mass: FloatArray, cost: FloatArray) -> FloatArray:
-        return mass * gain.derivative(types * q)
+    def benefit(
+        q: FloatArray, types: FloatArray, mass: FloatArray, cost: FloatArray, item: FloatArray
+    ) -> FloatArray:
+        return mass * take(gain, item.astype(np.intp)).derivative(types * q)
 
-    def burden(q: FloatArray, types: FloatArray, mass: FloatArray, cost: FloatArray) -> FloatArray:
-        return cost * cost_curve.derivative(q)
+    def burden(
+        q: FloatArray, types: FloatArray, mass: FloatArray, cost: FloatArray, item: FloatArray
+    ) -> FloatArray:
+        return cost * take(cost_curve, item.astype(np.intp)).derivative(q)
 
+    items.append(np.arange(cost.size, dtype=np.float64))
     return break_even(benefit, burden, gain.natural_scale / items[0], *items).reshape(cost.shape)
 
 
@@ -409,7 +420,8 @@ def _limit(table: _Items, shape: tuple[int, ...]) -> None:
     rows = np.flatnonzero(np.isinf(table.target).any(axis=1))
     some = table.take(rows)
     finite = np.where(np.isinf(some.target), 0.0, some.target).max(axis=1)
-    limit = np.maximum(finite, table.gain.natural_scale / some.types[:, 0])
+    scale = np.broadcast_to(some.gain.natural_scale, some.types.shape)[:, 0]
+    limit = np.maximum(finite, scale / some.types[:, 0])
     seeking = np.arange(rows.size)
     while seeking.size:
         part = some.take(seeking)
@@ -479,7 +491,8 @@ class _Items(NamedTuple):
     def take(self, keep: BoolArray | IndexArray) -> _Items:
         floor = None if self.floor is None else self.floor[keep]
         types, mass, cost, target = self.types[keep], self.mass[keep], self.cost[keep], self.target[keep]
-        return _Items(types, mass, cost, target, floor, self.gain, self.cost_curve)
+        gain, cost_curve = take(self.gain, keep), take(self.cost_curve, keep)
+        return _Items(types, mass, cost, target, floor, gain, cost_curve)
 
     def net(self, quantity: FloatArray) -> FloatArray:
         """Net marginal gain D_k at the given quantities."""
@@ -552,7 +565,7 @@ def _iron(items: _Items, count: IndexArray) -> FloatArray:
         np.arange(n), length, np.zeros(n), np.full(n, np.inf), unknown, unknown, np.zeros(n, dtype=np.int8)
     )
     # Halving an interval never reaches 0: the types that want nothing at all are split off first.
-    finite = bool(np.isfinite(items.gain.derivative(0.0)))
+    finite = bool(np.all(np.isfinite(items.gain.derivative(0.0))))
     at_zero = finite & (np.minimum.reduceat(items.target, start) == 0)
     for depth in itertools.count():
         segments = _narrow(segments, items.target)

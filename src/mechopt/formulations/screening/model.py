@@ -14,10 +14,9 @@ from mechopt.formulations import checks, menus
 from mechopt.formulations.attitudes import Attitude
 from mechopt.formulations.functions import ConcaveFunction, ConvexCost, LogGain
 from mechopt.formulations.incentives import check_form
+from mechopt.formulations.screening import batch, exact
 from mechopt.formulations.screening import closed_form as oracle
-from mechopt.formulations.screening import exact
 from mechopt.formulations.screening.program import FORMS, Form, declare, outside_options
-from mechopt.solvers import certify
 from mechopt.solvers.backend import get_backend
 from mechopt.solvers.errors import InvalidInput, Unbounded
 from mechopt.solvers.exact import asked_exactly
@@ -341,7 +340,7 @@ class ScreeningContract:
         pools = [(int(start), int(stop)) for start, stop in menu.pools]
         solution = self.as_solution(menu.quantity, menu.payment, tolerance)
         return solution.replace(
-            reason="exact algorithm" + ("" if menu.regular else f", {len(pools)} pools of types ironed"),
+            reason=batch.reason_of(bool(menu.regular), len(pools)),
             backend="exact",
             version=get_backend("exact").version(),
             bound=solution.objective,
@@ -360,31 +359,25 @@ class ScreeningContract:
         self, quantity: Array, payment: Array, tolerance: float, *, outside_option: Array | None = None
     ) -> Solution:
         """Record of a menu with residuals of its own; status by these."""
-        rent = payment - self.unit_cost * self.types * self.burden(quantity)
-        values = {"quantity": quantity, "payment": payment, "rent": rent}
-        values["expected_payment"] = np.asarray(self.probs @ payment)
-        values["expected_quantity"] = np.asarray(self.probs @ quantity)
-        values["expected_gain"] = np.asarray(self.probs @ self.gain(self.types * quantity))
-        for value in values.values():
-            value.setflags(write=False)
-        violations = {
-            "ic": max(d.gain for d in self._neighbour_deviations(self.burden(quantity), payment)),
-            "ir": float(np.max(-rent if outside_option is None else outside_option - rent)),
-            certify.DOMAIN: float(np.max(-quantity)),
-        }
-        violations = {name: max(0.0, value) for name, value in violations.items()}
-        money = max(float(np.max(np.abs(payment))), np.finfo(float).tiny)
-        data = max(float(np.max(np.abs(quantity))), np.finfo(float).tiny)
-        residuals = {n: v / (data if n == certify.DOMAIN else money) for n, v in violations.items()}
-        kept = all(residual <= tolerance for residual in residuals.values())
+        found = batch.evaluate(
+            self.types,
+            self.probs,
+            self.gain,
+            self.unit_cost,
+            self.cost_curve,
+            quantity,
+            payment,
+            0.0 if outside_option is None else outside_option,
+        )
+        residuals = {name: float(value) for name, value in found.residuals.items()}
         return Solution(
-            status=Status.OPTIMAL if kept else Status.INACCURATE,
+            status=batch.status_of(residuals, tolerance),
             reason="",
             backend="",
-            objective=float(values["expected_gain"] - values["expected_payment"]),
-            values=values,
+            objective=float(found.objective),
+            values=found.values,
             residuals=residuals,
-            violations=violations,
+            violations={name: float(value) for name, value in found.violations.items()},
             tolerance=tolerance,
             program="screening contract",
             sense="maximize",
