@@ -246,23 +246,31 @@ class ExchangeableGroups:
 
     # ------------------------------------------------------------ leaks
 
-    def _others_left(self, sharing: IntArray) -> Array:
-        """Posterior variance of users who do not share, in units of the noise, shape (..., n_groups)."""
+    def _common_left(self, sharing: IntArray) -> Array:
+        """Posterior covariance of two users of a group, in units of the noise, shape (..., n_groups)."""
         common, own = self._common_and_own
         inside = np.eye(self.n_groups) + common * (sharing / (1 + own))[..., None, :]
         q = np.linalg.solve(inside, np.broadcast_to(common, inside.shape))
-        return np.asarray(np.diagonal(q, axis1=-2, axis2=-1) + own)
+        return np.asarray(np.diagonal(q, axis1=-2, axis2=-1))
+
+    def _others_left(self, sharing: IntArray) -> Array:
+        """Posterior variance of users who do not share, in units of the noise, shape (..., n_groups)."""
+        return self._common_left(sharing) + self._common_and_own[1]
 
     def _left(self, sharing: IntArray) -> tuple[Array, Array]:
         """Posterior variance of others, and of each sharer before its own data (NaN where there is none)."""
-        others = self._others_left(sharing)
-        before = np.full(others.shape, np.nan)
+        own = self._common_and_own[1]
+        left = self._common_left(sharing)
+        # One of several sharers is taken out by an update of rank one, in which left / (1 + own) is at most
+        # 1 / 2. Of the last one it may be next to 1, and the difference rounding.
+        several = sharing > 1
+        before = np.where(several, left / np.where(several, 1 - left / (1 + own), 1.0) + own, np.nan)
         for group in range(self.n_groups):
-            some = sharing[..., group] > 0
-            less = sharing[some].copy()
-            less[..., group] -= 1
-            before[some, group] = self._others_left(less)[..., group]
-        return others, before
+            last = sharing[..., group] == 1
+            none = sharing[last].copy()
+            none[..., group] = 0
+            before[last, group] = self._common_left(none)[..., group] + own[group]
+        return left + own, before
 
     def leaked_information(self, sharing: ArrayLike) -> GroupLeaks:
         """Information about users of each group that leaks if so many of each share.

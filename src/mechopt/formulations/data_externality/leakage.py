@@ -192,29 +192,31 @@ def variances_and_doubts(posterior: Array, doubt: Array, users: NDArray[np.intp]
     variances, doubts : arrays, shape (2**n_added, n_users)
         Rows as in `posterior_variances`.
     """
-    variances, doubts = np.diag(posterior)[None, :], doubt[None, :]
-    shares = (doubt < 1)[None, :]
-    # Columns of users not yet added, in their order: all that updates to come will read.
-    columns = posterior[None][:, :, users]
+    n_users, n_added = len(posterior), len(users)
+    variances, doubts, shares = (np.empty((2**n_added, n_users)) for _ in range(3))
+    variances[0], doubts[0], shares[0] = np.diag(posterior), doubt, doubt < 1
+    # Columns of users not yet added: all that updates to come will read. That of the k-th has 2^k rows.
+    columns = np.empty((n_added, 2 ** max(n_added - 1, 0), n_users))
+    columns[:, 0] = posterior[:, users].T
     for position, user in enumerate(users):
-        column = columns[:, :, 0]
-        left = 1 / (1 + columns[:, user, 0])
+        before, after = slice(0, 2**position), slice(2**position, 2 ** (position + 1))
+        column, later = columns[position, before], users[position + 1 :]
+        left = 1 / (1 + column[:, user])
         scaled = column * left[:, None]
         fall = column * scaled
-        added = np.where(shares, doubts + fall, doubts)
-        added[:, user] = left
-        fallen = variances - fall
-        fallen[:, user] = scaled[:, user]
-        variances, doubts = np.concatenate([variances, fallen]), np.concatenate([doubts, added])
-        with_user = shares.copy()
-        with_user[:, user] = True
-        shares = np.concatenate([shares, with_user])
-        if position + 1 < len(users):
-            later = columns[:, :, 1:]
-            updated = later - scaled[:, :, None] * column[:, None, users[position + 1 :]]
+        np.subtract(variances[before], fall, out=variances[after])
+        variances[after, user] = scaled[:, user]
+        fall *= shares[before]
+        np.add(doubts[before], fall, out=doubts[after])
+        doubts[after, user] = left
+        shares[after] = shares[before]
+        shares[after, user] = 1.0
+        if later.size:
+            known, updated = columns[position + 1 :, before], columns[position + 1 :, after]
+            np.multiply(scaled, column[:, later].T[:, :, None], out=updated)
+            np.subtract(known, updated, out=updated)
             # The user's own row shrinks by a factor, not by a difference of large numbers.
-            updated[:, user] = later[:, user] * left[:, None]
-            columns = np.concatenate([later, updated])
+            updated[:, :, user] = known[:, :, user] * left
     return variances, doubts
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mechopt.formulations.data_externality.exact.problem import Array, rounding
-from mechopt.formulations.data_externality.leakage import leak_table
+from mechopt.formulations.data_externality.exact.problem import Array, BoolArray, rounding
+from mechopt.formulations.data_externality.leakage import leak_table, subsets
 from mechopt.solvers.errors import InvalidInput
 
 Masks = NDArray[np.int64]
+
+BLOCK = 10
+"""Users of whom all pairs of who joined and who shares are made at once, 3^10 at most."""
 
 MOST_USERS = 16
 """Users up to which every set of them is solved."""
@@ -53,26 +58,64 @@ def equilibrium_sharing_of_all(
             "ones with platform_optimum"
         )
     leaks = leak_table(covariance) if table is None else table
-    costs = payments(covariance, value, leaks).sum(axis=1)
-    masks = np.arange(2**n_users)
-    member = (masks[:, None] >> np.arange(n_users) & 1).astype(bool)
-    size = member.sum(axis=1)
-    low = int(np.sum(masks[1] << np.flatnonzero(value <= 1)))
+    # Profit if nobody joined, and what is added for each user who did.
+    profit = spillover * leaks.sum(axis=1) - payments(covariance, value, leaks).sum(axis=1)
+    gain = np.ascontiguousarray((1 - spillover) * leaks.T)
+    # Of ties the largest, then the one with the users of lowest number.
     backwards = _reversed(n_users)
+    preferred = subsets(n_users).sum(axis=1) << n_users | backwards
     tie = rounding(covariance)
+    n_block = min(n_users, BLOCK)
+    width, low = 2**n_block, value <= 1
+    low_mask = int(low @ (1 << np.arange(n_users)))
+    joined = _joined(low[:n_block])
     shared = np.empty(2**n_users, dtype=np.int64)
-    subsets: dict[int, Masks] = {}
-    for joined in range(2**n_users):
-        high = joined & ~low
-        if high not in subsets:
-            subsets[high] = _subsets(high)
-        sets = subsets[high] | (joined & low)
-        weight = np.where(member[joined], 1.0, spillover)
-        profit = leaks[sets] @ weight - costs[sets]
-        tied = sets[profit >= profit.max() - tie]
-        # The largest, then the one with the users of lowest number.
-        shared[joined] = tied[np.lexsort((-backwards[tied], -size[tied]))[0]]
+    for others in range(0, 2**n_users, width):
+        # Who shares of the others who joined; then the pairs of the block, for each of these.
+        fixed = (_subsets(others & ~low_mask) | (others & low_mask)) >> n_block
+        start = profit.reshape(-1, width)[fixed]
+        for user in range(n_block, n_users):
+            if others >> user & 1:
+                start += gain[user].reshape(-1, width)[fixed]
+        found, sets = _profits(start, fixed, gain, low[:n_block])
+        tied = found >= (_best(found, low[:n_block]) - tie)[joined]
+        best = _best(np.where(tied, preferred[sets], 0), low[:n_block])
+        shared[others : others + width] = backwards[best & (2**n_users - 1)]
     return shared
+
+
+def _joined(low: BoolArray) -> Masks:
+    """Who joined, for all pairs of who joined and who shares; user 0 varies fastest."""
+    joined = np.zeros(1, dtype=np.int64)
+    for is_low in low[::-1]:
+        joined = (2 * joined[:, None] + np.array([0, 1] if is_low else [0, 1, 1])).ravel()
+    return joined
+
+
+def _profits(profit: Array, sets: Masks, gain: Array, low: BoolArray) -> tuple[Array, Masks]:
+    """Profits of all pairs in a block, and who shares; shape (n_sets, n_pairs).
+
+    User by user, from the last: one who did not join, one who joined and does not share, and one who does.
+    Profits of all sets of the users before are carried along, which halve as the pairs double or treble.
+    """
+    n_sets = len(sets)
+    for user in reversed(range(low.size)):
+        out, into = np.moveaxis(profit.reshape(sets.size, 2, -1), 1, 0)
+        more, most = np.moveaxis(gain[user].reshape(-1, 2, 2**user)[sets], 1, 0)
+        parts = [out, into + most] if low[user] else [out, out + more, into + most]
+        profit = np.stack(parts, axis=1)
+        sets = (2 * sets[:, None] + np.array([0, 1] if low[user] else [0, 0, 1])).ravel()
+    return profit.reshape(n_sets, -1), sets.reshape(n_sets, -1)
+
+
+def _best(values: Any, low: BoolArray) -> Any:
+    """Largest value over who shares, for each set of who joined; shape (2**n_users,)."""
+    best = values.max(axis=0)
+    for user, is_low in enumerate(low):
+        best = best.reshape(-1, 2 if is_low else 3, 2**user)
+        if not is_low:
+            best = np.stack([best[:, 0], np.maximum(best[:, 1], best[:, 2])], axis=1)
+    return best.ravel()
 
 
 def payments(covariance: Array, value: Array, leaks: Array) -> Array:

@@ -86,6 +86,8 @@ class Purchase:
 
     def permits(self, sets: BoolArray) -> BoolArray:
         """Whether sets, shape (n_sets, n_users), keep the limits on how many and who share together."""
+        if self.at_most >= self.n_users and not self.limits.size:
+            return np.ones(len(sets), dtype=bool)
         kept: BoolArray = sets.sum(axis=1) <= self.at_most
         kept &= np.all(sets @ self.rows.T <= self.limits + ROW, axis=1)
         return kept
@@ -102,8 +104,10 @@ class Purchase:
         """
         gain = (np.diag(self.covariance) - variances) @ self.weight
         shares = doubts < 1
-        own = np.where(shares, variances, 0.0)
-        profit: Array = gain - (own**2 / doubts) @ self.value
+        paid = np.where(shares, variances, 0.0)
+        paid *= paid
+        paid /= doubts
+        profit: Array = gain - paid @ self.value
         return profit - shares @ self.tax if self.tax.any() else profit
 
     def profit(self, sharing: BoolArray) -> Array:

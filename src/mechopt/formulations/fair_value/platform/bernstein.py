@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from functools import lru_cache
 from math import lgamma
 
 import numpy as np
@@ -19,6 +20,9 @@ Array = NDArray[np.float64]
 
 FEW_DEGREES = 8
 """So many degrees are raised one by one, without a table of all pairs."""
+
+TABLED_DEGREE = 512
+"""Degree up to which the weights of halving are kept (2 MB)."""
 
 NARROW = 1e-13
 """Intervals of this width are not divided further."""
@@ -52,13 +56,27 @@ class Maximum:
 def split(coefficients: Array, at: float = 0.5) -> tuple[Array, Array]:
     """Return the coefficients on both parts of the interval; de Casteljau's scheme along the last axis."""
     rows = np.array(coefficients, dtype=float)
-    left, right = np.empty_like(rows), np.empty_like(rows)
     last = rows.shape[-1] - 1
+    if at == 0.5 and last <= TABLED_DEGREE:
+        weights = _halving(last)
+        return rows @ weights, (rows[..., ::-1] @ weights)[..., ::-1]
+    left, right = np.empty_like(rows), np.empty_like(rows)
     for step in range(last + 1):
         left[..., step] = rows[..., 0]
         right[..., last - step] = rows[..., -1]
         rows = (1 - at) * rows[..., :-1] + at * rows[..., 1:]
     return left, right
+
+
+@lru_cache(maxsize=8)
+def _halving(degree: int) -> Array:
+    """Weights of the coefficients (rows) in those on the left half (columns): binomial, none negative."""
+    weights = np.zeros((degree + 1, degree + 1))
+    weights[0, 0] = 1.0
+    for step in range(1, degree + 1):
+        weights[:, step] = weights[:, step - 1] / 2
+        weights[1:, step] += weights[:-1, step - 1] / 2
+    return weights
 
 
 def restrict(coefficients: Array, low: float, high: float) -> Array:

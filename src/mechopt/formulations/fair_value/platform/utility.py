@@ -115,6 +115,8 @@ def exchangeable(utility: ArrayLike | CountUtility, n_users: int) -> Exchangeabl
 
 
 def _number(value: Any, where: str) -> float:
+    if type(value) is float and 0 <= value < np.inf:  # of thousands nearly all are
+        return value
     real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
     if not (real and np.isfinite(float(value)) and float(value) >= 0):
         raise InvalidInput(f"{where} is {value!r}; payments are a share of it, so give a finite number >= 0")

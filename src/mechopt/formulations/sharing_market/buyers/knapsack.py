@@ -42,18 +42,27 @@ class Table:
         """Entries that are computed, at most."""
         return self.items.n_items * self.n_states
 
-    def start(self) -> Array:
-        """Least costs without any item."""
-        return np.zeros(1)
+    def start(self) -> tuple[Array, int]:
+        """Least costs without any item, infinite but for one state, and how many states may be finite."""
+        least = np.full(self.n_states, np.inf)
+        least[0] = 0.0
+        return least, 1
 
-    def add(self, least: Array, item: int, cost: float) -> tuple[Array, Array]:
-        """Least costs with one more item to choose, and what they are where it is taken."""
+    def add(self, least: Array, reached: int, item: int, cost: float) -> tuple[int, Array, Array]:
+        """Let one more item be chosen, in place.
+
+        Returns
+        -------
+        int
+            The number of states that may be finite now.
+        array, array
+            Costs if it is taken, and the least costs of the same states.
+        """
         step = int(self.step[item])
-        more = np.full(min(least.size + step, self.n_states), np.inf)
-        more[: least.size] = least
-        with_it = least[: max(more.size - step, 0)] + cost
-        np.minimum(more[step:], with_it, out=more[step:])
-        return more, with_it
+        with_it = least[: max(min(reached, self.n_states - step), 0)] + cost
+        into = least[step : step + with_it.size]
+        np.minimum(into, with_it, out=into)
+        return min(reached + step, self.n_states), with_it, into
 
     def values(self, least: Array) -> Array:
         """Utility of each state that is reached (money); minus infinity of the others."""
@@ -74,20 +83,25 @@ def choose(problem: BuyerProblem) -> BoolArray:
     """Best set of sellers, whatever the utility of their total."""
     table = _asked(problem)
     items = table.items
-    least, is_taken = table.start(), [np.zeros(0, dtype=bool)] * items.n_items
+    least, reached = table.start()
+    is_taken = [np.zeros(0, dtype=bool)] * items.n_items
     # The last item first, so that the way back meets the items in order and can prefer the first of them.
     for item in reversed(range(items.n_items)):
-        step = int(table.step[item])
-        least, with_it = table.add(least, item, float(items.cost[item]) + items.tie)
-        is_taken[item] = with_it <= least[step:] + items.tie / 4
+        reached, with_it, into = table.add(least, reached, item, float(items.cost[item]) + items.tie)
+        is_taken[item] = with_it <= into + items.tie / 4
     surplus = table.values(least)
     surplus[np.isfinite(surplus)] -= least[np.isfinite(surplus)]
     states = np.flatnonzero(surplus >= surplus.max() - items.tie / 4)
     chosen = []
-    for item in range(items.n_items):
-        step = int(table.step[item])
-        inside = states[(states >= step) & (states - step < is_taken[item].size)]
-        ends = inside[is_taken[item][inside - step]]
+    for item, step in enumerate(table.step.tolist()):
+        if states.size == 1:  # nearly always; then Python is faster than NumPy
+            before = int(states[0]) - step
+            if not (0 <= before < is_taken[item].size and is_taken[item][before]):
+                continue
+            ends = states
+        else:
+            inside = states[(states >= step) & (states - step < is_taken[item].size)]
+            ends = inside[is_taken[item][inside - step]]
         if ends.size:
             chosen.append(item)
             states = ends - step
@@ -112,31 +126,32 @@ def _with_tables_of_the_others(problem: BuyerProblem, wanted: BoolArray, itself:
     """
     table = _asked(problem)
     items = table.items
-    full = table.start()
+    costs = items.cost.tolist()
+    full, reached = table.start()
     for item in range(items.n_items):
-        full, _ = table.add(full, item, float(items.cost[item]))
+        reached, *_ = table.add(full, reached, item, costs[item])
     value = table.values(full)
     best = np.full(problem.n_agents, -np.inf)
     asked = wanted[items.seller]
 
-    def descend(least: Array, low: int, high: int) -> None:
+    def descend(least: Array, reached: int, low: int, high: int) -> None:
         if not asked[low:high].any():
             return
         if high - low == 1:
             shift = int(table.step[low]) if itself else 0
-            reach = value[shift : shift + least.size]
+            reach = value[shift : shift + reached]
             best[items.seller[low]] = np.max(reach - least[: reach.size], initial=-np.inf)
             return
         middle = (low + high) // 2
         for kept, other in (((low, middle), (middle, high)), ((middle, high), (low, middle))):
             if asked[slice(*other)].any():
-                more = least
+                more, now = least.copy(), reached
                 for item in range(*kept):
-                    more, _ = table.add(more, item, float(items.cost[item]))
-                descend(more, *other)
+                    now, *_ = table.add(more, now, item, costs[item])
+                descend(more, now, *other)
 
     if items.n_items:
-        descend(table.start(), 0, items.n_items)
+        descend(*table.start(), 0, items.n_items)
     return best
 
 

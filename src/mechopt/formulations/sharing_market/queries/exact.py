@@ -118,7 +118,8 @@ def _purchase(problem: QueryProblem, count: IntArray, method: str) -> QueryPurch
 
 
 def _dispatch(problem: QueryProblem) -> tuple[IntArray, str]:
-    size, convex = problem.query_size, all(_is_convex(row) for row in _marginals(problem))
+    with np.errstate(invalid="ignore"):  # infinite less infinite, beyond what is allowed
+        size, convex = problem.query_size, _is_convex(np.diff(problem.price, axis=1))
     unit = common_unit(size)
     if convex and np.ptp(size) <= ROUNDING * size[0]:
         return by_marginal_price(problem), "marginal"
@@ -145,7 +146,9 @@ def _marginals(problem: QueryProblem) -> list[Array]:
 
 
 def _is_convex(marginal: Array) -> bool:
-    return bool(np.all(np.diff(marginal) >= -ROUNDING * np.max(np.abs(marginal), initial=0.0)))
+    """Whether nobody's further queries get cheaper; queries that are not allowed are infinite, or NaN."""
+    size = np.max(np.abs(marginal), axis=-1, keepdims=True, initial=0.0, where=np.isfinite(marginal))
+    return not np.any(np.diff(marginal) < -ROUNDING * size)
 
 
 def _is_linear(marginal: Array) -> bool:
@@ -167,15 +170,14 @@ def common_unit(size: Array) -> float | None:
 
 def by_marginal_price(problem: QueryProblem) -> IntArray:
     """Sort all queries by marginal price, and take the best number of the cheapest."""
-    marginals = _marginals(problem)
-    seller = np.repeat(np.arange(len(marginals)), problem.limit)
-    price = np.concatenate(marginals)
+    seller, level = np.nonzero(np.isfinite(problem.price[:, 1:]))
+    price = problem.price[seller, level + 1] - problem.price[seller, level]
     order = np.argsort(price, kind="stable")  # queries to one seller stay in order
     spent = np.concatenate([[0.0], np.cumsum(price[order])])
     size = float(problem.query_size[0])
     gain = problem.utility(problem.own_size + size * np.arange(spent.size)) - spent
     taken = seller[order[: int(np.argmax(gain))]]
-    return np.bincount(taken, minlength=len(marginals)).astype(np.intp)
+    return np.bincount(taken, minlength=len(problem.price)).astype(np.intp)
 
 
 def _pieces(marginal: Array) -> Iterator[tuple[int, ...]]:
