@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 import mechopt as mo
 from mechopt.cli import app, main
 from mechopt.studies.scenario import bundled_scenarios
+from mechopt.verification.evidence import confirm
 
 needs_terminal = pytest.mark.skipif(not hasattr(pty, "openpty"), reason="needs a pseudo-terminal")
 COMMAND = [sys.executable, "-c", "from mechopt.cli import main; main()"]
@@ -365,10 +366,14 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> mo.Ledger:
         program.add("cap", quantity <= x)
         return mo.Finding(abs(program.solve("highspy").objective - x))
 
+    def twice(x: float) -> mo.Finding:
+        confirm(x == x / 2 + x / 2, "[half] and half are the same")
+        return mo.Finding(x, "[/red] as printed")
+
     add("toy/R1", lambda x: mo.Finding(0.0))
     add(
         "toy/E1",
-        lambda x: mo.Finding(x, "[/red] as printed"),
+        twice,
         expected=mo.Verdict.REFUTED,
         corrected_by="toy/R1",
     )
@@ -383,6 +388,7 @@ def test_verify_prints_the_ledger_and_exits_with_0_as_expected(invoke: Any, toys
     assert result.exit_code == 0, result.output
     assert result.output.count("holds on 3") == 2
     assert "refuted as printed; see R1" in " ".join(result.output.replace("│", " ").split())
+    assert "confirmed: [half] and half are the same" in result.output
     assert "corrected, toy/R1: so it is" in result.output
     assert "3 claims: 2 hold, 1 refuted, 0 undecided; not as expected: none" in result.output
 
@@ -412,12 +418,14 @@ def test_verify_writes_every_file_and_replays_the_counterexamples(
     ]
     assert records[0]["gap"] is None
     assert records[2]["solved_by"] == "highspy"
+    assert records[1]["confirmed"] == "[half] and half are the same"
+    assert [r["twice_computed"] for r in records] == [False, True, False, False]
     assert (tmp_path / "l.html").read_text().startswith("<!DOCTYPE html>")
     assert "### toy/E1" in (tmp_path / "l.md").read_text()
     replayed = invoke("verify", "--replay", "c.json")
     assert replayed.exit_code == 0, replayed.output
-    assert "2 counterexamples: 2 still fail" in replayed.output
-    assert "odd/R3: fails, gap 1 (on file 1" in replayed.output
+    assert "2 counterexamples: 2 still fail, 1 of them by two computations" in replayed.output
+    assert "odd/R3: fails, with no second computation to bear it out, gap 1 (on file 1" in replayed.output
 
 
 def test_replaying_what_no_longer_fails_exits_with_1(

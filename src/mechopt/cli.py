@@ -269,7 +269,8 @@ def verify(
     if json_file is not None:
         _write_json(json_file, [_record(outcome) for outcome in outcomes])
     if html is not None:
-        _write_text(html, ledger_html(outcomes, title=f"Ledger of claims: {pattern}", ledger=ledger()))
+        title = "Ledger of claims" if pattern == "*" else f"Ledger of claims: {pattern}"
+        _write_text(html, ledger_html(outcomes, title=title, ledger=ledger()))
     if markdown is not None:
         _write_text(markdown, ledger_markdown(outcomes, ledger=ledger()))
     if counterexamples is not None:
@@ -311,14 +312,20 @@ def _replay(path: Path) -> None:
         style = None if again.fails else "red"
         console.print(str(again), style=style, markup=False, highlight=False, soft_wrap=True)
     failing = sum(again.fails for again in replays)
-    console.print(f"{len(replays)} counterexamples: {failing} still fail")
+    twice = sum(again.twice_computed for again in replays)
+    told = f"{len(replays)} counterexamples: {failing} still fail, {twice} of them by two computations"
+    console.print(told, highlight=False, soft_wrap=True)
     if failing < len(replays):
         raise typer.Exit(SURPRISE)
 
 
 def _record(outcome: Outcome) -> Any:
     """One claim's entry of the ledger in JSON, in which what is not a number is null."""
-    return _without_nan(outcome.summary() | {"backends": [row.summary() for row in outcome.backends]})
+    more = {
+        "twice_computed": outcome.twice_computed,
+        "backends": [row.summary() for row in outcome.backends],
+    }
+    return _without_nan(outcome.summary() | more)
 
 
 def _without_nan(value: Any) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mechopt as mo
+from mechopt import Status
 from mechopt.formulations.accuracy_shaping.cost_screening import REGIMES, CostScreening
 from mechopt.formulations.functions import (
     GeneralizationBound,
@@ -245,6 +247,51 @@ def test_without_others_everyone_does_as_alone() -> None:
     )
 
 
+def test_without_others_the_only_menu_is_found_to_all_digits() -> None:
+    """S = 0 leaves one menu; programs can be met to 1e-8 by amounts that are wrong by 1e-4, and say so."""
+    accuracy = SqrtAccuracy(0.64, 9.8)
+    screening = CostScreening(
+        accuracy, 0.00066378 * (1 - 1e-3 * np.arange(4)[::-1]), [0.45, 0.25, 0.25, 0.05]
+    )
+    with localcontext() as context:
+        context.prec = 50
+        k, top = Decimal(accuracy.difficulty), Decimal(accuracy.max_accuracy)
+        costs = [Decimal(c) for c in screening.costs]
+        # b(m) - c m is highest at m^3 = k / c^2, and staying out is worth just that much.
+        amounts = [((k / c**2).ln() / 3).exp() for c in costs]
+        outside = [top - 2 * (k / m).sqrt() - c * m for m, c in zip(amounts, costs, strict=True)]
+        np.testing.assert_allclose([float(u) for u in outside], screening.standalone_utility, rtol=1e-13)
+        menu = screening.solve()
+        np.testing.assert_allclose(menu["contribution"], [float(m) for m in amounts], rtol=1e-13)
+        answer = screening.solve("clarabel", on_failure="return")
+        if abs(answer.objective / menu.objective - 1) > 1e-6:
+            assert answer.status is Status.INACCURATE
+            assert "is sure to" in answer.reason
+            given = [Decimal(float(m)) for m in answer["contribution"]]
+            short = [
+                u - (top - 2 * (k / m).sqrt() - c * m) for u, m, c in zip(outside, given, costs, strict=True)
+            ]
+            assert max(short) > Decimal("1e-9")  # what the answer promises cannot be delivered
+
+
+@pytest.mark.parametrize("spacing", [1e-3, 1e-8, 1e-10, 1e-12])
+def test_without_others_types_may_be_as_close_as_numbers_are(spacing: float) -> None:
+    rng = np.random.default_rng(9)
+    for n_types in (2, 6, 10):
+        probs = rng.dirichlet(np.full(n_types, 2.0))
+        costs = 0.0001353 * (1 - spacing * np.cumsum(rng.uniform(0.3, 1.0, n_types))[::-1])
+        menu = CostScreening(SqrtAccuracy(0.81, 16.0), costs, probs).solve()
+        np.testing.assert_allclose(menu["contribution"], (16.0 / costs**2) ** (1 / 3), rtol=1e-13)
+        assert menu.status is Status.OPTIMAL
+
+
+def test_without_others_the_most_of_equally_good_amounts_is_asked() -> None:
+    """Where a straight piece of the accuracy is as steep as the cost, all of it is as good as alone."""
+    table = TabulatedAccuracy([1.0, 2.0, 4.0, 8.0], [0.25, 0.5, 0.75, 0.875])
+    menu = CostScreening(table, [0.03125, 0.125]).solve()
+    assert menu["contribution"].tolist() == [8.0, 4.0]
+
+
 def test_units_of_data() -> None:
     rng = np.random.default_rng(7)
     for _ in range(20):
@@ -370,7 +417,9 @@ def test_mean_field_of_a_hard_problem() -> None:
 def test_mean_field_alone_is_standalone() -> None:
     screening = CostScreening(UNIT, [0.01, 0.02], others_data=77.0)
     for backend in (None, "clarabel"):
-        menu = screening.mean_field(1, backend, tolerance=1e-4)
+        # No menu keeps clear of its constraints, so that the solver's own word is not enough.
+        menu = screening.mean_field(1, backend, tolerance=1e-4, on_failure="return")
+        assert menu.status in ((Status.OPTIMAL,) if backend is None else (Status.OPTIMAL, Status.INACCURATE))
         # At a double root, half of the digits.
         np.testing.assert_allclose(menu["contribution"], screening.standalone_contribution, rtol=1e-2)
         assert float(menu["others_data"]) == 0.0

@@ -9,6 +9,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
+import mechopt as mo
 from mechopt.formulations.functions import (
     ConcaveFunction,
     LogGain,
@@ -281,3 +282,34 @@ def test_gains_are_values_that_compare_and_hash() -> None:
     assert len({PiecewiseLinearGain(np.array([2.0, 1.0]), [0, 1], 1.0), KINKED[0], KINKED[0]}) == 2
     with pytest.raises(AttributeError):
         KINKED[0].scale = 3.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("backend", ["clarabel", "highspy", "outer"])
+@pytest.mark.parametrize("money", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("data", [1e-9, 1.0, 1e9])
+def test_units_of_money_and_data(backend: str, money: float, data: float) -> None:
+    """Best amounts at a price, in any unit: what solvers see must be of order one."""
+    shapes: list[ConcaveFunction] = [
+        PiecewiseLinearGain([3 * money, money, 0.2 * money], [0, 2 * money, 4 * money], 1 / data),
+        PiecewiseLinearGain([3 * money / data, money / data], [0, 2 * money], 1.0),
+        QuadraticGain(4 * money / data, money / data**2, 1.0),
+    ]
+    if backend != "highspy":
+        shapes += [
+            LogGain(3 * money, 2 / data),
+            PowerGain(3 * money, 1 / data, 0.3),
+            SaturatingGain(3 * money, 0.5 / data),
+        ]
+    for gain in shapes:
+        price = 0.7 * float(gain.derivative(1.5 * data))
+        best = min(float(gain.inverse_derivative(price)), 8 * data)
+        program = mo.Program("one buyer", objective_scale=float(gain(8 * data)))
+        amount = program.variable("amount", nonneg=True, scale=data)
+        worth = gain.in_units_of(8 * data).declare(program, "worth", amount)
+        program.maximize(worth - price * amount).add("cap", amount <= 8 * data)
+        solution = program.solve(backend)
+        assert solution.objective == pytest.approx(float(gain(best)) - price * best, rel=1e-5), gain
+        # Flat at the top: an amount is as good as the root of the objective's tolerance.
+        assert float(solution["amount"]) == pytest.approx(best, rel=2e-2 if gain in shapes[2:] else 1e-5), (
+            gain
+        )

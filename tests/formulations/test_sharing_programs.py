@@ -754,3 +754,11 @@ def test_joint_program_of_capped_utilities_equals_all_graphs_whatever_money_is_c
             )
             best = max(market.welfare(graph) for graph in graphs if np.all(graph.sum(axis=1) <= 1))
             assert market.solve(seller_cap=1).objective == pytest.approx(best, rel=1e-9)
+
+
+def test_own_data_count_once_whatever_is_dropped() -> None:
+    market = mo.SharingMarket(
+        data_size=[8, 5, 3], sharing_cost=np.ones((3, 3)) - np.eye(3), utility=mo.LogUtility(10.0, 4.0)
+    )
+    program = market.program().drop("no_self_sharing")
+    assert program.solve("outer").objective == pytest.approx(market.solve().objective, rel=1e-6)

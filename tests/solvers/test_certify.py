@@ -565,3 +565,68 @@ def test_cones_are_measured() -> None:
     t.save_value(np.asarray(9.0))
     for constraint in (cp.SOC(t, x), cp.norm(x) <= t, power):
         assert certify.measure(constraint).violation == 0.0
+
+
+# ----------------------------------------------------------------------------- what violations may be worth
+
+
+def no_room(slack: float) -> mo.Program:
+    """max x, x^2 <= y <= slack: at slack 0 the only point is (0, 0), and its price is infinite."""
+    program = mo.Program("no room")
+    x, y = program.variable("x"), program.variable("y")
+    program.maximize(x)
+    program.add("parabola", cp.square(x) <= y)
+    return program.add("pressed", y <= slack)
+
+
+def test_violations_worth_more_than_the_tolerance_are_no_optimum(registered: Register) -> None:
+    """At (1e-4, 1e-8) the rows are met to 1e-8, and the objective is 1e-4 too high."""
+    program = no_room(0.0)
+    parabola, pressed = (program.families[name][0].id for name in ("parabola", "pressed"))
+    price = np.asarray(1 / (2 * 1e-4))  # what solvers return: the multiplier at the point
+    recipe = point(
+        program,
+        values={"x": 1e-4, "y": 1e-8},
+        objective=1e-4,
+        bound=1e-4,
+        dual={parabola: price, pressed: price},
+    )
+    solution = ask(registered, program, recipe)
+    assert solution.status is Status.INACCURATE
+    assert "is sure to 5e-05 only" in solution.reason
+    assert "'pressed'" in solution.reason
+    assert ask(registered, program, recipe, tolerance=1e-3).status is Status.OPTIMAL
+
+
+def test_solvers_cannot_pass_where_there_is_no_room() -> None:
+    for backend in ("clarabel", "scs"):
+        solution = no_room(0.0).solve(backend, on_failure="return")
+        assert solution.status is not Status.OPTIMAL or abs(solution.objective) <= 1e-6, backend
+    roomy = no_room(1.0).solve("clarabel")
+    assert roomy.objective == pytest.approx(1.0, rel=1e-6)
+
+
+def test_worth_of_a_matrix_short_of_semidefinite() -> None:
+    x = cp.Variable(2)
+    x.value = np.array([-1e-3, 1.0])
+    excess = certify.measure(cp.diag(x) >> 0)
+    assert certify.worth(excess, np.diag([5.0, 0.0])) == pytest.approx(5e-3)
+
+
+def test_gaps_are_relative_to_money_of_any_size(registered: Register) -> None:
+    """An atom counts for 1 at least, but not beside money of 1e-9: its objective would never be wrong."""
+    program = mo.Program("small money", objective_scale=1e-9)
+    x = program.variable("x", nonneg=True)
+    program.maximize(cp.minimum(1e-9 * x, 2e-9))
+    program.add("cap", x <= 3)
+    recipe = point(program, values={"x": 1.0}, objective=1e-9, bound=2e-9)
+    solution = ask(registered, program, recipe)
+    assert solution.status is Status.INACCURATE
+    assert solution.gap == pytest.approx(1.0)
+    # Near its root, the value of a logarithm is no measure of size; the declared one is.
+    program = mo.Program("root", objective_scale=1e-9)
+    x = program.variable("x", nonneg=True)
+    program.maximize(1e-9 * cp.log(x)).add("cap", x <= 1)
+    solution = program.solve("clarabel")
+    assert abs(solution.objective) < 1e-15
+    assert solution.gap < 1e-6

@@ -290,3 +290,14 @@ def test_cvxpy_itself_agrees_on_the_default_route() -> None:
     program = CASES["soc_min"].build()
     value = program.problem.solve(solver=cp.CLARABEL)
     assert program.physical(value) == pytest.approx(program.solve().objective, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["clarabel", "scs", "osqp", "highs", "scipy", "outer"])
+def test_a_limit_that_compiling_uses_up_starts_no_solver(name: str) -> None:
+    program = mo.Program("late")
+    x = program.variable("x", 3, nonneg=True)
+    program.maximize(cp.sum(x)).add("cap", x <= 1)
+    solution = program.solve(name, time_limit=1e-9, on_failure="return")
+    assert solution.status is mo.Status.LIMIT
+    assert not solution.values
+    assert solution.seconds["compile"] > 0

@@ -6,6 +6,7 @@ import time
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import mechopt as mo
 from mechopt import Status
@@ -448,6 +449,45 @@ def test_bounds_of_stopped_searches_hold():
         stopped = build().solve("outer", max_rounds=rounds, on_failure="return")
         assert stopped.status in (Status.LIMIT, Status.OPTIMAL)
         assert stopped.bound is None or stopped.bound <= full.objective + 1e-7
+
+
+def test_a_limit_before_the_first_relaxation_leaves_a_bound():
+    program = big_sharing()
+    share = program["share"]
+    # The only variables that the objective needs have bounds, so that something is known at once.
+    program.maximize(cp.sum(cp.multiply(np.arange(1.0, 1 + share.size).reshape(share.shape), share)))
+    stopped = program.solve("outer", time_limit=1e-9, on_failure="return")
+    assert stopped.status is Status.LIMIT
+    assert not stopped.values
+    assert stopped.bound == pytest.approx(share.size * (share.size + 1) / 2)
+    with pytest.raises(mo.SolverFailure, match="before it had a point"):
+        program.solve("outer", time_limit=1e-9)
+
+
+def test_first_cuts_of_matrices_are_sparse():
+    order = 30
+    surface = Semidefinite(np.arange(2 * order**2).reshape(2, -1), order)
+    rows = sp.vstack([cut.matrix(2 * order**2) for cut in surface.start()], format="csr")
+    assert rows.shape[0] == 2 * order**2  # each matrix: its diagonal, and sums and differences of pairs
+    assert rows.nnz <= 4 * rows.shape[0]
+    for row in rows[[0, 3, 70, -1]].toarray():
+        matrix = sum(row.reshape(2, order, order))
+        np.testing.assert_array_equal(matrix, matrix.T)
+        assert np.linalg.eigvalsh(matrix)[0] > -1e-12
+        assert np.linalg.matrix_rank(matrix) == 1
+
+
+@pytest.mark.parametrize("noise", [1.0, 1e-4, 1e-5, 1e-6])
+def test_matrices_with_entries_of_very_different_sizes(noise):
+    """Rows with coefficients of 1e8 had HiGHS's trees lose every feasible point."""
+    rng = np.random.default_rng(0)
+    for n in (3, 4):
+        root = rng.normal(size=(n, n))
+        model = mo.DataExternality(root @ root.T / n, rng.uniform(0.3, 1.5, n), noise_variance=noise)
+        program = model.program()
+        profit, found = program.solve("exact").objective, program.solve("outer")
+        assert found.objective == pytest.approx(profit, rel=2e-6)
+        assert found.bound >= profit * (1 - 1e-9)
 
 
 def test_infeasible_by_its_cones():

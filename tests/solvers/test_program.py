@@ -441,6 +441,13 @@ def test_essential_tells_what_each_family_costs() -> None:
     assert program["x"].value is None
 
 
+def test_essential_calls_no_noise_a_gain() -> None:
+    program = goods()
+    essential = program.add("slack", program["x"] <= 100).essential("clarabel")
+    assert essential["slack"].gain == 0.0
+    assert essential["labour"].gain == pytest.approx(3.0, abs=1e-6)
+
+
 def test_essential_reports_what_becomes_unbounded() -> None:
     program = goods().drop("land")
     row = program.essential("highs")["labour"]

@@ -1,5 +1,6 @@
 """Pyomo's backends: atoms against values, programs against known optima, pairs against enumeration."""
 
+import inspect
 import itertools
 import logging
 import signal
@@ -70,7 +71,6 @@ CONVEX_ATOMS = {
     "quad_form_concave": (lambda x: cp.quad_form(x, -MATRIX), VECTOR, False),
     "geo_mean": (cp.geo_mean, VECTOR, True),
     "geo_mean_weighted": (lambda x: cp.geo_mean(x, [1, 2, 3]), VECTOR, True),
-    "geo_mean_columns": (lambda x: cp.geo_mean(x, axis=0), TABLE, True),
     "kl_div": (lambda x: cp.kl_div(x[:, 0], x[:, 1]), TABLE, True),
     "rel_entr": (lambda x: cp.rel_entr(x[:, 0], x[:, 1]), TABLE, True),
     "abs": (cp.abs, TABLE, False),
@@ -95,6 +95,8 @@ CONVEX_ATOMS = {
     "pos": (cp.pos, VECTOR, False),
     "composed": (lambda x: cp.log(cp.sqrt(x[:, 0]) + cp.minimum(x[:, 1], x[:, 2])), TABLE, True),
 }
+if "axis" in inspect.signature(cp.geo_mean).parameters:  # from CVXPY 1.9.3 on
+    CONVEX_ATOMS["geo_mean_columns"] = (lambda x: cp.geo_mean(x, axis=0), TABLE, True)
 
 SMOOTH_ATOMS = {
     "multiply": (lambda x: cp.multiply(x[0], x[1]), TABLE, False),
@@ -701,3 +703,50 @@ def test_availability_is_told_without_importing_a_solver():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip().endswith("['pyomo:highs', 'pyomo:pounce', 'pyomo:scip'] []")
+
+
+# ------------------------------------------------------------------ coefficients that a solver takes for zero
+
+
+def _faint(size: float, kind: str) -> mo.Program:
+    program = mo.Program(kind)
+    x, y = program.variable("x", bounds=[0, 2 / size]), program.variable("y", nonneg=True)
+    if kind == "row":
+        program.maximize(x + y).add("cap", size * x + y <= 1)
+    else:
+        program.maximize(cp.minimum(size * y, 3 * size)).add("some", x + y <= 9)
+    return program
+
+
+@pytest.mark.parametrize("backend", ["pyomo:scip", "pyomo:highs"])
+@pytest.mark.parametrize("kind", ["row", "objective"])
+def test_dropped_coefficients_are_no_proof(backend: str, kind: str) -> None:
+    """The row allows x up to 1 / size, without it 2 / size; the objective up to 3 sizes."""
+    for size in (1e-10, 1e-11):
+        solution = _faint(size, kind).solve(backend, on_failure="return")
+        assert not solution.status.ok
+        assert solution.bound is None
+        assert "declare variables and money with their scale" in solution.reason
+    kept = _faint(1e-7, kind).solve(backend)
+    assert kept.objective == pytest.approx(1e7 if kind == "row" else 3e-7, rel=1e-6)
+
+
+def test_rounding_errors_among_coefficients_are_no_doubt() -> None:
+    program = mo.Program("rounding")
+    x = program.variable("x", 2, bounds=[0, 1])
+    program.maximize(cp.sum(x)).add("cap", np.array([[1.0, 1e-14], [3e-13, 2.0]]) @ x <= 0.5)
+    for backend in ("pyomo:scip", "pyomo:highs"):
+        assert program.solve(backend).objective == pytest.approx(0.75, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-9, 1e9, 1e12])
+@pytest.mark.parametrize("backend", ["pyomo:scip", "pyomo:highs", "highspy", "clarabel", "outer"])
+def test_linear_objectives_of_any_size(backend: str, size: float) -> None:
+    program = mo.Program("any size")
+    x = program.variable("x", 2, nonneg=True)
+    program.maximize(size * (x[0] + 2 * x[1]) + 5 * size).add("cap", cp.sum(x) <= 3)
+    solution = program.solve(backend)
+    assert solution.objective == pytest.approx(11 * size, rel=1e-6)
+    assert solution.bound is None or solution.bound == pytest.approx(11 * size, rel=1e-6)
+    if solution.duals:
+        assert float(solution.dual("cap")) == pytest.approx(2 * size, rel=1e-6)

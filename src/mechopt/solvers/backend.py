@@ -8,6 +8,7 @@ import importlib.util
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -131,6 +132,15 @@ class Answer:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+@cache
+def _version_of(distribution: str) -> str:
+    """Version of what is installed, or ``""``; reading it takes longer than many a solve."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 class Backend(abc.ABC):
     """A way to solve programs: subclass it, and register the class in the group ``mechopt.backends``.
 
@@ -178,10 +188,7 @@ class Backend(abc.ABC):
 
     def version(self) -> str:
         """Version of the solver's distribution, or ``""``."""
-        try:
-            return metadata.version(self.distribution) if self.distribution else ""
-        except metadata.PackageNotFoundError:
-            return ""
+        return _version_of(self.distribution) if self.distribution else ""
 
     def lacks(self, program: Program) -> tuple[str, ...]:
         """Names of what the program needs and this backend has not; empty if it can solve it."""

@@ -7,12 +7,12 @@ and compares with what was claimed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
 import numpy as np
+from cvxpy.atoms.affine.add_expr import AddExpression
 from numpy.typing import NDArray
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
@@ -31,21 +31,21 @@ ROUNDING = 1e-4
 """Integer variables this close to an integer are rounded before anything is evaluated."""
 
 
-def activity(expression: cp.Expression) -> Any:
+def activity(expression: cp.Expression, least: float = 1.0) -> Any:
     """Size of the terms that make up an expression, entry by entry, at the current values.
 
     For an affine row ``a @ x + b`` it is ``|a| @ max(|x|, 1) + |b|``, with ``x`` in scaled units: the number
     relative to which a residual of that row is rounding error. ``u - v >= 0`` and ``u >= v``
-    get the same one. A nonlinear atom counts like a variable, at least 1: near a root of ``log(x)`` its value
-    is no measure of size.
+    get the same one. A nonlinear atom counts like a variable, at least 1 (``least``): near a root of
+    ``log(x)`` its value is no measure of size.
     """
     if isinstance(expression, cp.Variable):
         return np.maximum(np.abs(_value(expression)), 1.0)
     if expression.is_constant():
         return abs(expression.value)
     if expression.is_atom_affine() and expression.args:
-        return abs(expression.numeric([activity(argument) for argument in expression.args]))
-    return np.maximum(np.abs(_value(expression)), 1.0)
+        return abs(expression.numeric([activity(argument, least) for argument in expression.args]))
+    return np.maximum(np.abs(_value(expression)), least)
 
 
 SIZES_LEFT_ALONE = (1e-2, 1e4)
@@ -75,13 +75,33 @@ def row_size(term: cp.Constraint) -> Any:
     return largest if largest <= high * smallest else np.broadcast_to(size, term.shape)
 
 
-def _coefficients(expression: cp.Expression) -> Any:
-    """Sum of the absolute coefficients of an affine expression, entry by entry."""
+def objective_unit(objective: cp.Expression) -> float:
+    """What to divide an objective by for solvers, as a power of two: 1 unless its coefficients are extreme.
+
+    All coefficients may be below what solvers tell from zero, or a typical one far above one.
+    """
+    if objective.parameters() or not objective.is_affine():
+        return 1.0
+    total = float(np.sum(_value_of(_coefficients(objective, constants=False))))
+    typical = total / max(sum(variable.size for variable in objective.variables()), 1)
+    low, high = SIZES_LEFT_ALONE
+    size = total if total < low else typical if typical > high else 1.0
+    return float(np.exp2(np.round(np.log2(size)))) if 0 < size < np.inf else 1.0
+
+
+def _coefficients(expression: cp.Expression, *, constants: bool = True) -> Any:
+    """Sum of the absolute coefficients of an affine expression, and of its constants, entry by entry."""
     if isinstance(expression, cp.Variable):
         return np.ones(expression.shape)
     if expression.is_constant():
         return abs(expression.value)
-    return abs(expression.numeric([_coefficients(argument) for argument in expression.args]))
+    parts = [
+        0.0 * argument.value
+        if isinstance(expression, AddExpression) and argument.is_constant() and not constants
+        else _coefficients(argument, constants=constants)
+        for argument in expression.args
+    ]
+    return abs(expression.numeric(parts))
 
 
 def _value_of(value: Any) -> Any:
@@ -238,8 +258,15 @@ def domain_point(variable: cp.Variable) -> Array | None:
 
 
 def objective_scale(program: Program) -> float:
-    """Size of the objective's terms at the current values; the declared scale for a constant zero."""
-    return float(np.sum(activity(program.objective))) or program.objective_scale
+    """Size of the objective's terms at the current values; the declared scale for a constant zero.
+
+    Nonlinear atoms count for 1 at least, but not where money is declared to be smaller than that.
+    """
+    declared = program.objective_scale
+    size = float(np.sum(activity(program.objective)))
+    if declared < 1.0:
+        size = max(float(np.sum(activity(program.objective, 0.0))), min(size, declared))
+    return size or declared
 
 
 def _refuted(program: Program, tolerance: float) -> bool:
@@ -284,7 +311,9 @@ def check(program: Program, answer: Answer, settings: Settings, backend: Backend
                 status=Status.FAILED,
                 reason=_join("found no feasible point, which a local solver cannot prove impossible", answer),
             )
-        return solution.replace(bound=None, seconds=_seconds(program, answer, started))
+        # Nothing else has a bound without a point; what was proved before time was up stands.
+        bound = solution.bound if answer.status is Status.LIMIT else None
+        return solution.replace(bound=bound, seconds=_seconds(program, answer, started))
 
     broken = _load(program, answer)
     if broken:
@@ -294,15 +323,19 @@ def check(program: Program, answer: Answer, settings: Settings, backend: Backend
             bound=None,
             seconds=_seconds(program, answer, started),
         )
-    residuals, violations = measure_families(program)
+    excesses = _excesses(program)
+    residuals, violations = _worst(excesses)
     objective = float(_value(program.objective).item())
     size = objective_scale(program)
+    prices = program.prices(answer) | answer.prices
     if answer.proved:
         solution = solution.replace(bound=objective)
     gap = None if solution.bound is None else abs(solution.bound - objective) / size
     faults = _faults(
         program, answer, settings, residuals, violations, objective, size, gap, solution.bound or 0.0
     )
+    if not faults and program.is_convex() and answer.status is not Status.LIMIT:
+        faults = _hypersensitive(excesses, prices, objective, settings.tolerance * size)
     status, reason = _verdict(program, answer, settings, backend, faults, gap)
     no_duals = answer.no_duals
     if Capability.MIP in program.requires():
@@ -316,7 +349,7 @@ def check(program: Program, answer: Answer, settings: Settings, backend: Backend
         objective=objective,
         gap=gap,
         values=_values(program),
-        duals=program.prices(answer) | answer.prices if priced or answer.prices else {},
+        duals=prices if priced or answer.prices else {},
         no_duals=no_duals,
         residuals=residuals,
         violations=violations,
@@ -361,20 +394,55 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def measure_families(program: Program) -> tuple[dict[str, float], dict[str, float]]:
     """Worst relative residual, and worst absolute violation, of each family at the current values."""
-    residuals: dict[str, float] = {}
-    violations: dict[str, float] = {}
+    return _worst(_excesses(program))
+
+
+def _excesses(program: Program) -> dict[str, list[Excess]]:
+    """Excess of every constraint by family, and of the variables' own domains, at the current values."""
     with np.errstate(all="ignore"):
-        groups: list[tuple[str, Iterable[Excess]]] = [
-            (family, map(measure, terms)) for family, terms in program.families.items()
-        ]
+        found = {family: [measure(term) for term in terms] for family, terms in program.families.items()}
         bounded = [v for v in program.cvxpy_variables().values() if v.domain or any(v.attributes.values())]
         if bounded:
-            groups.append((DOMAIN, map(domain_excess, bounded)))
-        for family, excesses in groups:
-            measured = list(excesses)
-            residuals[family] = max((excess.residual for excess in measured), default=0.0)
-            violations[family] = max((excess.violation for excess in measured), default=0.0)
-    return residuals, violations
+            found[DOMAIN] = [domain_excess(variable) for variable in bounded]
+    return found
+
+
+def _worst(excesses: dict[str, list[Excess]]) -> tuple[dict[str, float], dict[str, float]]:
+    return (
+        {family: max((e.residual for e in found), default=0.0) for family, found in excesses.items()},
+        {family: max((e.violation for e in found), default=0.0) for family, found in excesses.items()},
+    )
+
+
+def _hypersensitive(
+    excesses: dict[str, list[Excess]], prices: dict[str, tuple[Array, ...]], objective: float, allowed: float
+) -> list[str]:
+    """Tell if violations, small as they are, may be worth more in the objective than its tolerance.
+
+    Where no point keeps a distance from the constraints, prices have no bound, and the objective of an answer
+    that is off by 1e-8 may be off by 1e-4. A gap does not show it: the bound is that of the same multipliers.
+    """
+    lost = {
+        family: sum(worth(e, price) for e, price in zip(excesses[family], prices[family], strict=True))
+        for family in prices
+    }
+    total = sum(lost.values())
+    if total <= allowed:
+        return []
+    family = max(lost, key=lambda name: lost[name])
+    return [
+        f"the objective {objective:.9g} is sure to {total:.2g} only: at the prices found, that is what the "
+        f"violations left, of {family!r} above all, are worth; there may be no point that keeps clear of the "
+        "constraints"
+    ]
+
+
+def worth(excess: Excess, price: Array) -> float:
+    """Violations of one constraint times their prices."""
+    amount, price = np.maximum(excess.amount, 0.0), np.abs(price)
+    if np.ndim(amount) == 0 and np.ndim(price) == 2:  # a matrix short of semidefinite in all directions
+        price = np.trace(price)
+    return float(np.sum(amount * price))
 
 
 def _faults(

@@ -114,6 +114,10 @@ class ThroughCvxpy(Backend):
         """Whether the solver knows that there is no optimum, and not why, where CVXPY reports an error."""
         return False
 
+    def again(self, raw: Any, settings: Settings) -> dict[str, Any] | None:
+        """Options for a second try, if the first did not get there and another way might; else None."""
+        return None
+
     def option_names(self) -> frozenset[str]:
         """Options that the solver knows."""
         return self.known_options
@@ -133,12 +137,24 @@ class ThroughCvxpy(Backend):
             self.solver, solver_opts=dict(options), ignore_dpp=not problem.parameters()
         )
         compiled = time.perf_counter()
+        if settings.time_limit is not None:
+            left = settings.time_limit - (compiled - started)
+            if left <= 0:
+                spent = {"compile": compiled - started, "solve": 0.0}
+                return Answer(Status.LIMIT, "the time limit went into compiling", seconds=spent)
+            options = self.translate(replace(settings, time_limit=left))
         silence = nullcontext() if settings.verbose else redirect_stdout(io.StringIO())
         with warnings.catch_warnings(), silence:
             warnings.simplefilter("ignore")  # CVXPY repeats in words what the status says
-            raw = chain.solve_via_data(
-                problem, data, warm_start=False, verbose=settings.verbose, solver_opts=dict(options)
-            )
+            tried: dict[str, Any] | None = options
+            while tried is not None:
+                raw = chain.solve_via_data(
+                    problem, data, warm_start=False, verbose=settings.verbose, solver_opts=dict(tried)
+                )
+                tried = self.again(raw, settings) if tried is options else None
+                if tried is not None and settings.time_limit is not None:
+                    left = settings.time_limit - (time.perf_counter() - started)
+                    tried = self.again(raw, replace(settings, time_limit=left)) if left > 0 else None
             result = chain.invert(raw, inverse)
         seconds = {"compile": compiled - started, "solve": time.perf_counter() - compiled}
         status = STATUS.get(result.status, Status.FAILED)
@@ -349,6 +365,10 @@ class SCS(ThroughCvxpy):
         return Multipliers(data.get(cps.P), data[cps.C], data[cps.A], data[cps.B], np.asarray(raw["y"]))
 
 
+ADAPTIVE_ITERATIONS, FIXED_ITERATIONS = 20_000, 200_000
+"""Of OSQP, while it adapts its step, and then with one step, which converges for certain if slowly."""
+
+
 class OSQP(ThroughCvxpy):
     """First-order method for quadratic programs."""
 
@@ -372,12 +392,19 @@ class OSQP(ThroughCvxpy):
         options: dict[str, Any] = {
             "eps_abs": accuracy,
             "eps_rel": accuracy,
-            "max_iter": 200_000,
+            "max_iter": ADAPTIVE_ITERATIONS,
             "polishing": True,
         }
         if settings.time_limit is not None:
             options["time_limit"] = float(settings.time_limit)
         return options | dict(settings.options)
+
+    def again(self, raw: Any, settings: Settings) -> dict[str, Any] | None:
+        """See `ThroughCvxpy.again`: the step that adapts is fast, and may go round in circles on an LP."""
+        out_of_iterations = str(raw.info.status) == "maximum iterations reached"
+        if not out_of_iterations or settings.options.keys() & {"adaptive_rho", "max_iter"}:
+            return None
+        return self.translate(settings) | {"adaptive_rho": False, "max_iter": FIXED_ITERATIONS}
 
     def reason(self, raw: Any, status: str) -> str:
         """See `ThroughCvxpy.reason`."""

@@ -176,5 +176,7 @@ def essential(program: Program, backend: str | None, tolerance: float | None) ->
         name = None if backend is None or choose_fails(trial, backend) else backend
         without = trial.solve(name, tolerance=tolerance, on_failure="return")
         gain = np.inf if without.status is Status.UNBOUNDED else sign * (without.objective - base.objective)
+        # Two answers may differ by this much where nothing is gained.
+        gain = 0.0 if abs(gain) <= base.tolerance * abs(base.objective) else gain
         rows.append(EssentialFamily(family, *counts[family], float(gain), str(without.status)))
     return Essential(base.objective, tuple(rows))

@@ -282,6 +282,7 @@ def accuracy(settings: Settings) -> dict[str, Any]:
         "mip_feasibility_tolerance": feasible,
         "mip_rel_gap": 0.0,
         "mip_abs_gap": 0.0,
+        "small_matrix_value": 1e-12,  # the default drops coefficients below 1e-9
         # The default of 1e-7 bends the objective enough to be seen; without any HiGHS may not stop.
         "qp_regularization_value": 1e-10,
     }

@@ -9,10 +9,9 @@ whatever HiGHS proves of its relaxation (a bound, infeasibility) it proves of th
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 from cvxpy.constraints import PSD, SOC, ExpCone, NonNeg, PowCone3D, Zero
@@ -21,16 +20,15 @@ from numpy.typing import NDArray
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.conic import Multipliers
 from mechopt.solvers.errors import InvalidInput
-from mechopt.solvers.highs import STATUS, Canonical, Canonicalizer, Rows, load, option_names, run
+from mechopt.solvers.highs import STATUS, Canonicalizer, Rows, load, option_names, run
+from mechopt.solvers.relaxation import Model, Pool
 from mechopt.solvers.solution import Status
-from mechopt.solvers.tangents import Cuts, Evaluated, Exponential, Power, Rotated, Semidefinite, Surface
-from mechopt.solvers.terms import Hypograph
+from mechopt.solvers.tangents import Cuts
 
 if TYPE_CHECKING:
     from mechopt.solvers.program import Program
 
 Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 OFF = 1e-7
 """Relative difference of an objective from what its point gives that rounding does not explain."""
@@ -38,247 +36,17 @@ OFF = 1e-7
 RAY = 1e-9
 """A direction whose largest entry is one leaves a cone if it does so by more than this."""
 
-SHARP = 1e3
-"""HiGHS meets rows to an absolute tolerance, at best 1e-10; cuts are scaled up to be met more closely."""
-
 ROOT = 1e-3
 """Violation to which the continuous relaxation is solved before the first integer one."""
+
+BLUNT = {"presolve": "off", "primal_feasibility_tolerance": 1e-7, "mip_feasibility_tolerance": 1e-6}
+"""HiGHS's own accuracy, for a second look at a tree that has found nothing; what it proves still holds."""
 
 OWN_OPTIONS = {"max_rounds": 2000}
 
 
-# --------------------------------------------------------------------------------------------- the relaxation
-
-
-@dataclass
-class Model:
-    """A program in cone form: a linear part for HiGHS, and surfaces over entries ``s = offset + matrix x``.
-
-    Entries are the canonical rows, then one for each of the columns that surfaces use directly: auxiliary
-    ones of second-order cones, and the arguments of hypographs.
-    """
-
-    program: Program
-    form: Canonical
-    linear: Rows
-    matrix: Any
-    offset: Array
-    surfaces: list[Surface]
-    fixed_cuts: list[Cuts]
-    oracles: list[Evaluated]
-    columns: int
-    """Columns without the auxiliary ones."""
-
-    @classmethod
-    def build(cls, program: Program, canonicalizer: Canonicalizer) -> Model:
-        """Compile a program."""
-        problem, arguments = _with_arguments(program)
-        form = canonicalizer.compile(problem)
-        rows, columns = form.offset.size, form.linear.size
-        surfaces, fixed, extra = _cones(form)
-        oracles = []
-        direct: list[Index] = []
-        place = rows + extra
-        for (name, hypograph), pair in zip(_named_hypographs(program), arguments, strict=True):
-            size = hypograph.size
-            direct += [_columns(form, variable) for variable in pair]
-            oracles.append(
-                Evaluated(
-                    place + np.stack([np.arange(size), size + np.arange(size)], axis=1), hypograph, name
-                )
-            )
-            place += 2 * size
-        picked = np.concatenate([columns + np.arange(extra), *direct]).astype(np.int64)
-        chosen = sp.csr_matrix(
-            (np.ones(picked.size), (np.arange(picked.size), picked)), shape=(picked.size, columns + extra)
-        )
-        padded = sp.hstack([-form.matrix, sp.csr_matrix((rows, extra))], format="csr")
-        wide = replace(
-            form,
-            linear=np.concatenate([form.linear, np.zeros(extra)]),
-            lower=np.concatenate([form.lower, np.zeros(extra)]),
-            upper=np.concatenate([form.upper, np.full(extra, np.inf)]),
-            integer=np.concatenate([form.integer, np.zeros(extra, dtype=bool)]),
-        )
-        linear = Rows.of(form)
-        linear.matrix = sp.hstack([linear.matrix, sp.csr_matrix((linear.low.size, extra))], format="csr")
-        return cls(
-            program,
-            wide,
-            linear,
-            sp.vstack([padded, chosen], format="csr"),
-            np.concatenate([form.offset, np.zeros(picked.size)]),
-            [*surfaces, *oracles],
-            fixed,
-            oracles,
-            columns,
-        )
-
-    def multipliers(self, duals: Array, prices: Array) -> Array:
-        """Multipliers of the canonical rows: the linear rows' own, and what each cone's cuts add up to."""
-        y = prices[: self.form.offset.size].copy()
-        y[: duals.size] = -duals
-        return y
-
-    def entries(self, x: Array) -> Array:
-        """Entries of all cones at a point."""
-        return np.asarray(self.offset + self.matrix @ x)
-
-    def separate(self, x: Array, tolerance: float) -> tuple[float, list[Cuts]]:
-        """Worst violation at a point, and the cuts that it calls for."""
-        s = self.entries(x)
-        found = [surface.separate(s[surface.index], tolerance) for surface in self.surfaces]
-        return max((worst for worst, _ in found), default=0.0), [cut for _, cuts in found for cut in cuts]
-
-    def separate_ray(self, direction: Array, at: Array, tolerance: float) -> list[Cuts]:
-        """Cuts that stop a direction of recession."""
-        d, s = np.asarray(self.matrix @ direction), self.entries(at)
-        found = [
-            surface.separate_ray(d[surface.index], s[surface.index], tolerance) for surface in self.surfaces
-        ]
-        return [cut for _, cuts in found for cut in cuts]
-
-
-def _named_hypographs(program: Program) -> list[tuple[str, Hypograph]]:
-    named = []
-    for family, terms in program.families.items():
-        for position, term in enumerate(terms):
-            if isinstance(term, Hypograph):
-                name = f"hypograph {family!r}" if len(terms) == 1 else f"hypograph {family!r}[{position}]"
-                named.append((name, term))
-    return named
-
-
-def _with_arguments(program: Program) -> tuple[cp.Problem, list[tuple[cp.Variable, cp.Variable]]]:
-    """Give each side of each hypograph a variable, so that it has columns of its own."""
-    hypographs = [hypograph for _, hypograph in _named_hypographs(program)]
-    if not hypographs:
-        return program.problem, []
-    pairs = [(cp.Variable(h.shape), cp.Variable(h.shape)) for h in hypographs]
-    ties = [
-        side == expression
-        for pair, h in zip(pairs, hypographs, strict=True)
-        for side, expression in zip(pair, (h.t, h.x), strict=True)
-    ]
-    return cp.Problem(program.problem.objective, [*program.problem.constraints, *ties]), pairs
-
-
-def _columns(form: Canonical, variable: cp.Variable) -> Index:
-    columns = form.columns(variable)
-    assert columns is not None  # CVXPY keeps variables without attributes
-    return columns
-
-
-def _cones(form: Canonical) -> tuple[list[Surface], list[Cuts], int]:
-    """Surfaces for the cones of a canonical form, cuts that always stay, number of auxiliary columns."""
-    dims = form.dims
-    place = dims.zero + dims.nonneg
-    surfaces: list[Surface] = []
-    fixed: list[Cuts] = []
-    sizes = np.asarray(dims.soc, dtype=np.int64)
-    heads = place + np.concatenate([[0], np.cumsum(sizes)])
-    place = int(heads[-1])
-    extra = 0
-    lone = heads[:-1][sizes == 1]
-    if lone.size:
-        fixed.append(Cuts.on(lone[:, None], np.ones((lone.size, 1))))
-    flat = heads[:-1][sizes == 2]
-    for sign in (-1.0, 1.0) if flat.size else ():
-        fixed.append(Cuts.on(np.stack([flat, flat + 1], axis=1), np.tile([1.0, sign], (flat.size, 1))))
-    width = sizes[sizes > 2] - 1
-    if width.size:
-        head = np.repeat(heads[:-1][sizes > 2], width)
-        within = np.arange(width.sum()) - np.repeat(np.cumsum(width) - width, width)
-        extra = int(width.sum())
-        # The entry of an auxiliary column comes after all canonical rows.
-        auxiliary = form.offset.size + np.arange(extra)
-        surfaces.append(
-            Rotated(
-                np.stack([head, head + 1 + within, auxiliary], axis=1), np.repeat(width, width).astype(float)
-            )
-        )
-        ends = np.cumsum(width)
-        for k in np.unique(width):
-            which = np.flatnonzero(width == k)
-            parts = auxiliary[(ends - width)[which, None] + np.arange(k)]
-            weights = np.concatenate([np.ones((which.size, 1)), -np.ones((which.size, k))], axis=1)
-            first = heads[:-1][sizes > 2][which]
-            fixed.append(Cuts.on(np.concatenate([first[:, None], parts], axis=1), weights))
-    for constraint in form.stuffed.constr_map.get(PSD, []):
-        order, batch = constraint.args[0].shape[-1], constraint.num_cones()
-        cells = place + np.arange(batch)[:, None] + batch * np.arange(order**2)
-        surfaces.append(Semidefinite(cells, int(order)))
-        place += constraint.size
-    if dims.exp:
-        surfaces.append(Exponential(place + np.arange(3 * dims.exp).reshape(-1, 3)))
-        place += 3 * dims.exp
-    if dims.p3d:
-        count = len(dims.p3d)
-        surfaces.append(Power(place + np.arange(3 * count).reshape(-1, 3), np.asarray(dims.p3d, dtype=float)))
-    return surfaces, fixed, extra
-
-
-# ---------------------------------------------------------------------------------------------- the algorithm
-
-
 class _OutOfTime(Exception):
     """The time limit has been reached."""
-
-
-@dataclass
-class Pool:
-    """All cuts in force, in the order of their rows after the linear ones."""
-
-    model: Model
-    weights: Any = field(init=False)
-    level: Array = field(init=False)
-    idle: NDArray[np.int64] = field(init=False)
-    permanent: int = 0
-    made: int = 0
-
-    def __post_init__(self) -> None:
-        self.weights = sp.csr_matrix((0, self.model.offset.size))
-        self.level = np.zeros(0)
-        self.idle = np.zeros(0, dtype=np.int64)
-        self.add(
-            [*self.model.fixed_cuts, *(cut for surface in self.model.surfaces for cut in surface.start())]
-        )
-        self.permanent = self.level.size
-
-    def add(self, cuts: list[Cuts]) -> Rows:
-        """Take in cuts; return them as rows in the columns of the model."""
-        model = self.model
-        if not cuts:
-            return Rows(sp.csr_matrix((0, model.form.linear.size)), np.zeros(0), np.zeros(0))
-        weights = SHARP * sp.vstack([cut.matrix(model.offset.size) for cut in cuts], format="csr")
-        level = SHARP * np.concatenate([cut.level for cut in cuts])
-        self.weights = sp.vstack([self.weights, weights], format="csr")
-        self.level = np.concatenate([self.level, level])
-        self.idle = np.concatenate([self.idle, np.zeros(level.size, dtype=np.int64)])
-        self.made += level.size
-        return self._rows(weights, level)
-
-    def rows(self) -> Rows:
-        """All cuts as rows."""
-        return self._rows(self.weights, self.level)
-
-    def _rows(self, weights: Any, level: Array) -> Rows:
-        matrix = sp.csr_matrix(weights @ self.model.matrix)
-        matrix.sum_duplicates()
-        low = level - weights @ self.model.offset
-        return Rows(matrix, low, np.full(low.size, np.inf))
-
-    def stale(self, duals: Array, patience: int) -> NDArray[np.int64]:
-        """Count who priced nothing this time; return the cuts that have not for longer than ``patience``."""
-        self.idle = np.where(np.abs(duals) > 0, 0, self.idle + 1)
-        self.idle[: self.permanent] = 0
-        return np.flatnonzero(self.idle > patience)
-
-    def drop(self, which: NDArray[np.int64]) -> None:
-        """Forget cuts."""
-        keep = np.ones(self.level.size, dtype=bool)
-        keep[which] = False
-        self.weights, self.level, self.idle = self.weights[keep], self.level[keep], self.idle[keep]
 
 
 @dataclass
@@ -322,7 +90,8 @@ class _Search:
         self.rounds = 0
         self.trees = 0
         self.highs: Any = None
-        self.last = _Point(Status.LIMIT)
+        self.floor = model.bound_by_bounds()
+        self.last = _Point(Status.LIMIT, bound=self.floor)
         self.whole = np.flatnonzero(model.form.integer)
         self.excluded: list[tuple[Any, float]] = []
 
@@ -435,14 +204,15 @@ class _Search:
         kept = Multipliers(None, form.linear, rows.matrix, side, -duals, form.lower, form.upper)
         count = self.model.linear.low.size
         prices = np.asarray(self.pool.weights.T @ duals[count:])
-        return replace(point, duals=duals[:count], prices=prices, bound=kept.bound(point.x))
+        bound = max(kept.bound(point.x), self.floor)
+        return replace(point, duals=duals[:count], prices=prices, bound=bound)
 
     def _new(self, cuts: list[Cuts], x: Array) -> list[Cuts]:
-        """Cuts that HiGHS can see: those it would take for satisfied would come back for ever."""
+        """Scaled cuts that HiGHS can see: those it would take for satisfied would come back for ever."""
         s = self.model.entries(x)
-        smallest = self.options["primal_feasibility_tolerance"] / SHARP
+        smallest = self.options["primal_feasibility_tolerance"]
         kept = []
-        for cut in cuts:
+        for cut in map(self.pool.scaled, cuts):
             seen = cut.level - np.sum(cut.weights * s[cut.index], axis=1) > smallest
             if seen.any():
                 kept.append(Cuts(cut.index[seen], cut.weights[seen], cut.level[seen]))
@@ -470,7 +240,7 @@ class _Search:
             return False
         cuts = [cut for cut in self.model.separate_ray(direction, at, RAY) if self._stops(cut, direction)]
         if cuts:
-            self._grow(cuts)
+            self._grow([self.pool.scaled(cut) for cut in cuts])
         return bool(cuts)
 
     def _ray(self) -> tuple[Array | None, Array]:
@@ -526,6 +296,8 @@ class _Search:
         except _OutOfTime:
             if not self.whole.size:
                 best = self.last
+            elif best.bound == -np.inf:  # still in the continuous program, whose bounds hold
+                best.bound = self.last.bound
             return replace(best, status=Status.LIMIT, reason="time limit")
 
     def _root(self) -> _Point:
@@ -564,7 +336,7 @@ class _Search:
                 status = Status.INFEASIBLE if words == "kInfeasible" else Status.FAILED
                 failed = _Point(status, reason=f"HiGHS: {words.removeprefix('k')}")
         self.highs.changeColsCost(columns.size, columns, form.linear)
-        self._grow(cuts)
+        self._grow([self.pool.scaled(cut) for cut in cuts])
         return failed
 
     def _integers(self, best: _Point) -> _Point:
@@ -620,8 +392,12 @@ class _Search:
             matrix = sp.vstack([rows.matrix, *(row for row, _ in self.excluded)], format="csr")
             low = np.concatenate([rows.low, [level for _, level in self.excluded]])
             rows = Rows(matrix, low, np.concatenate([rows.high, np.full(len(self.excluded), np.inf)]))
-        for started in (best.x is not None, False):
-            highs = load(form, rows, self.options)
+        # A start may mislead HiGHS, and its sharpest settings too: it gives up, or sees no feasible point.
+        attempts = [(False, {}), (False, BLUNT)]
+        if best.x is not None:
+            attempts.insert(0, (True, {}))
+        for started, changed in attempts:
+            highs = load(form, rows, self.options | changed)
             if started and best.x is not None:
                 highs.setSolution(self.whole.size, self.whole.astype(np.int32), np.round(best.x[self.whole]))
             # Without a point yet, keep time to make one of what the tree has found.
@@ -629,6 +405,8 @@ class _Search:
             info = highs.getInfo()
             choice = None
             if info.primal_solution_status != 2:
+                if words != "kOptimal" and STATUS.get(words) is not Status.LIMIT:
+                    continue
                 break
             x = np.asarray(highs.getSolution().col_value)
             choice = np.round(x[self.whole]) + 0.0
@@ -706,19 +484,18 @@ class Outer(Backend):
         answer.extra = {"rounds": search.rounds, "cuts": search.pool.made}
         if model.form.integer.any():
             answer.extra["trees"] = search.trees
+        if np.isfinite(point.bound):
+            answer.bound = model.form.physical(program, point.bound)
         if point.x is not None:
             _fill(answer, model, point)
         return answer
 
 
 def _fill(answer: Answer, model: Model, point: _Point) -> None:
-    """Point, multipliers and bound, in the program's own terms."""
+    """Point and multipliers, in the program's own terms."""
     assert point.x is not None
-    program, form = model.program, model.form
-    columns = model.columns
+    form, columns = model.form, model.columns
     y = None
-    if np.isfinite(point.bound):
-        answer.bound = form.physical(program, point.bound)
     if point.duals is not None and point.prices is not None:
         y = model.multipliers(point.duals, point.prices)
         for oracle in model.oracles:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence
 
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings, choose
-from mechopt.solvers.certify import DOMAIN, check, row_size
+from mechopt.solvers.certify import DOMAIN, check, objective_unit, row_size
 from mechopt.solvers.errors import InvalidInput, MechanismError
 from mechopt.solvers.rerouting import note, redirected, unwatched
 from mechopt.solvers.solution import Solution, Status
@@ -128,8 +128,11 @@ class Program:
         self._exact: ExactRoute | None = None
         self._guard: Guard | None = None
         self._problem: cp.Problem | None = None
+        self._unit = self.objective_scale
         self._row_sizes: dict[int, Any] = {}
         self._needs: frozenset[Capability] | None = None
+        self._used: frozenset[int] | None = None
+        self._variables: dict[str, cp.Variable] | None = None
         self._born = time.perf_counter()
         self._build_seconds: float | None = None
 
@@ -171,6 +174,7 @@ class Program:
         )
         self._name(name, expression)
         self._inner[name] = inner
+        self._variables = None
         self._scales[name] = factor
         return expression
 
@@ -308,6 +312,7 @@ class Program:
     def _touch(self) -> None:
         self._problem = None
         self._needs = None
+        self._used = self._variables = None
 
     # ---------------------------------------------------------------- reading
 
@@ -377,10 +382,17 @@ class Program:
 
     def used_variables(self) -> frozenset[int]:
         """Ids of the CVXPY variables that the objective or some family touches."""
-        return frozenset(variable.id for source in self._sources() for variable in source.variables())
+        if self._used is None:
+            self._used = frozenset(v.id for source in self._sources() for v in source.variables())
+        return self._used
 
     def cvxpy_variables(self) -> dict[str, cp.Variable]:
         """Every CVXPY variable in the program by name, the user's own included; scaled units."""
+        if self._variables is None:
+            self._variables = self._collected()
+        return dict(self._variables)
+
+    def _collected(self) -> dict[str, cp.Variable]:
         found = dict(self._inner)
         known = {variable.id for variable in found.values()}
         for source in self._sources():
@@ -449,13 +461,12 @@ class Program:
     def problem(self) -> cp.Problem:
         """The CVXPY problem that solvers see: scaled objective, all CVXPY constraints under their own ids.
 
-        Rows whose terms are far from order one are divided by their size. Hypographs and complementarity
-        pairs are not in it; backends that take them read them apart.
+        Rows whose terms are far from order one are divided by their size, and so is a linear objective.
+        Hypographs and complementarity pairs are not in it; backends that take them read them apart.
         """
         if self._problem is None:
-            expression = self._objective
-            if self.objective_scale != 1.0:
-                expression = expression / self.objective_scale
+            self._unit = self.objective_scale * objective_unit(self._objective / self.objective_scale)
+            expression = self._objective if self._unit == 1.0 else self._objective / self._unit
             objective = cp.Maximize(expression) if self._maximize else cp.Minimize(expression)
             constraints = [
                 _in_units(term, self._row_size(term))
@@ -474,7 +485,12 @@ class Program:
 
     def physical(self, value: float) -> float:
         """Objective in physical units, from the scaled value of `problem`."""
-        return value * self.objective_scale
+        return value * self._money()
+
+    def _money(self) -> float:
+        """What the objective is divided by in `problem`."""
+        _ = self.problem  # which settles it
+        return self._unit
 
     def is_convex(self) -> bool:
         """Whether a stationary point is a global optimum once integers are fixed."""
@@ -632,7 +648,7 @@ class Program:
             answer, failure = self._ask(chosen, settings)
             answer.seconds.setdefault("solve", time.perf_counter() - started)
             solution = check(self, answer, settings, chosen)
-        note(asked, solution)
+        note(asked, solution, self.objective_scale)
         if on_failure == "return":
             return solution
         with unwatched():
@@ -691,7 +707,7 @@ class Program:
             if left.is_constant() and not right.is_constant():
                 sign = -sign
         price = np.asarray(multiplier, dtype=float).reshape(term.shape, order="F")
-        price = sign * self.objective_scale * price
+        price = sign * self._money() * price
         if not isinstance(term, Hypograph):
             price = price / self._row_size(term)
         price = np.asarray(price + 0.0)  # no negative zeros; a sum of 0-d arrays is no array

@@ -34,6 +34,10 @@ class Solve:
     status : Status
     reason : str
     objective : float
+    slack : float
+        How far the objective may be off, by the tolerance that was asked for.
+    tolerance : float
+        The same, relative.
     priced : bool
         Whether the answer has shadow prices.
     """
@@ -44,6 +48,8 @@ class Solve:
     status: Status
     reason: str
     objective: float
+    slack: float
+    tolerance: float
     priced: bool
 
     @property
@@ -126,8 +132,8 @@ def redirected(
     return watch.backend, watch.time_limit if time_limit is None else time_limit, {}
 
 
-def note(asked: str | None, solution: Solution) -> None:
-    """Tell the watch, if there is one, what a solve gave."""
+def note(asked: str | None, solution: Solution, scale: float) -> None:
+    """Tell the watch, if there is one, what a solve gave of a program whose objective is of this size."""
     watch = _watch.get()
     if watch is not None:
         watch.solves.append(
@@ -138,6 +144,8 @@ def note(asked: str | None, solution: Solution) -> None:
                 solution.status,
                 solution.reason,
                 solution.objective,
+                solution.tolerance * max(abs(solution.objective), scale),
+                solution.tolerance,
                 bool(solution.duals),
             )
         )

@@ -193,12 +193,16 @@ class Semidefinite(Surface):
 
     def start(self) -> list[Cuts]:
         """See `Surface.start`."""
+        # Directions of one or two entries: written with these alone, as n^2 columns a cut are far too many.
         n = self.order
         i, j = np.triu_indices(n, 1)
-        pair = np.eye(n)[i]
-        directions = np.concatenate([np.eye(n), pair + np.eye(n)[j], pair - np.eye(n)[j]])
-        which = np.repeat(np.arange(len(self.index)), len(directions))
-        return [self.cuts(which, np.tile(directions, (len(self.index), 1)))]
+        diagonal = self.index[:, np.arange(n) * (n + 1)].reshape(-1, 1)
+        squares = np.stack([i * (n + 1), i * n + j, j * n + i, j * (n + 1)], axis=1)
+        minors = self.index[:, squares].reshape(-1, 4)
+        return [
+            Cuts.on(diagonal, np.ones(diagonal.shape)),
+            *(Cuts.on(minors, np.tile([1.0, sign, sign, 1.0], (len(minors), 1))) for sign in (1.0, -1.0)),
+        ]
 
     def separate(self, s: Array, tolerance: float) -> tuple[float, list[Cuts]]:
         """See `Surface.separate`."""

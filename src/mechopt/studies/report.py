@@ -219,10 +219,13 @@ def show_ledger(outcomes: Iterable[Outcome], console: Console, ledger: Ledger | 
 def _ledger_details(outcome: Outcome, corrected: Claim | None) -> str:
     told = f"{outcome.claim.id}: {outcome.witness or 'no counterexample was found'}"
     if outcome.counterexample is not None:
+        label = "counterexample" if outcome.verdict is Verdict.REFUTED else "at"
         smaller = "" if outcome.found_as is None else " (made smaller)"
-        told += f"\n  counterexample{smaller}: {outcome.counterexample}"
+        told += f"\n  {label}{smaller}: {outcome.counterexample}"
     if outcome.exact_gap is not None:
         told += f"\n  in rationals it fails by {outcome.exact_gap}"
+    for fact in outcome.confirmed:
+        told += f"\n  confirmed: {fact}"
     if corrected is not None:
         told += f"\n  corrected, {corrected.id}: {corrected.statement}"
     return told

@@ -133,7 +133,7 @@ class PowerCost(ConvexCost):
         if self.exponent == 1:
             return q
         if self.exponent == 2:
-            return cp.square(q) / self.scale
+            return self.scale * cp.square(q / self.scale)
         return self.scale * cp.power(q / self.scale, self.exponent, approx=False)
 
     def inverse_expression(self, y: Any, *, size: float | None = None) -> Any:
@@ -217,7 +217,8 @@ class QuadraticCost(ConvexCost):
         """Convex CVXPY expression h(q); quadratic program."""
         if self.curvature == 0:
             return self.slope * q
-        return self.slope * q + self.curvature / 2 * cp.square(q)
+        bend = self.natural_scale
+        return self.slope * q + self.slope * bend / 2 * cp.square(q / bend)
 
     def inverse_expression(self, y: Any, *, size: float | None = None) -> Any:
         """Concave CVXPY expression h⁻¹(y); linear, or second-order cone."""

@@ -293,8 +293,8 @@ class QuadraticGain(ConcaveFunction):
 
     Notes
     -----
-    In a program it is written slope² / (2 curvature) - curvature / 2 * max(top - z, 0)², which CVXPY
-    recognises as quadratic (``Problem.is_qp()``), without an extra variable of ours.
+    In a program it is written slope² / (2 curvature) * (1 - max(1 - z / top, 0)²), which CVXPY recognises as
+    quadratic (``Problem.is_qp()``), without an extra variable of ours.
 
     Examples
     --------
@@ -354,8 +354,8 @@ class QuadraticGain(ConcaveFunction):
 
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); quadratic program."""
-        shortfall = cp.pos(self.top - self.scale * x)
-        return self.slope * self.top / 2 - self.curvature / 2 * cp.square(shortfall)
+        shortfall = cp.pos(1 - x / self.natural_scale)
+        return self.supremum * (1 - cp.square(shortfall))
 
 
 @dataclass(frozen=True)
@@ -477,8 +477,12 @@ class PiecewiseLinearGain(ConcaveFunction):
 
     def expression(self, x: Any) -> Any:
         """Concave CVXPY expression f(x); linear program."""
-        lines = [a * (self.scale * x) + b for a, b in zip(self.slopes, self.intercepts, strict=True)]
-        return lines[0] if len(lines) == 1 else cp.minimum(*lines)
+        pieces = zip(self.slopes, self.intercepts, strict=True)
+        if len(self.slopes) == 1:
+            return self.slopes[0] * (self.scale * x) + self.intercepts[0]
+        # CVXPY makes a variable and rows of the minimum, which should be of order one whatever money is.
+        unit = abs(float(self(self.natural_scale))) or max(self.slopes)
+        return unit * cp.minimum(*((a * self.scale / unit) * x + b / unit for a, b in pieces))
 
     @cached_property
     def _envelope(self) -> tuple[FloatArray, FloatArray, FloatArray]:

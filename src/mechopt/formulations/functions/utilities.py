@@ -450,7 +450,7 @@ class TableUtility:
     """
 
     values: Mapping[frozenset[int], float]
-    sellers: frozenset[int] = field(init=False)
+    sellers: frozenset[int] = field(init=False, repr=False)  # a repr is to be pasted
 
     def __post_init__(self) -> None:
         table = {}

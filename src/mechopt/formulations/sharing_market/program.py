@@ -81,6 +81,7 @@ def declare(market: SharingMarket, restrictions: Restrictions, *, fractional: bo
         adjacency = program.variable("adjacency", (n_agents, n_agents), boolean=True)
     program.add("no_self_sharing", cp.diag(adjacency) == 0)
     effective = market.weights * market.data_size[:, np.newaxis]
+    np.fill_diagonal(effective, 0.0)  # own data are there anyhow, and would count twice
     data = program.define("data", market.data_size + cp.sum(cp.multiply(effective, adjacency), axis=0))
     buyers = Buyers(market, program, adjacency, data)
     utility = program.define("utility", buyers.utility(fractional))

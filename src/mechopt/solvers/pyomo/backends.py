@@ -50,6 +50,9 @@ class Outcome:
 class ThroughPyomo(Backend):
     """A solver that Pyomo translates for and calls."""
 
+    drops: ClassVar[float] = 0.0
+    """Size of coefficients up to which the solver takes them for zero."""
+
     def lacks(self, program: Program) -> tuple[str, ...]:
         """See `Backend.lacks`; names also the atoms that the translation does not know."""
         return super().lacks(program) or unsupported(program)
@@ -75,6 +78,8 @@ class ThroughPyomo(Backend):
             translation = Translation(program)
             compiled = time.perf_counter()
             outcome = self._attempt(translation, settings, _Clock(settings.time_limit, started))
+            if translation.faintest <= self.drops:
+                _doubt(outcome, translation.faintest)
         seconds = {"compile": compiled - started, "solve": time.perf_counter() - compiled}
         answer = Answer(outcome.status, outcome.reason, seconds=seconds, extra=outcome.extra)
         if not self.duals:
@@ -101,6 +106,19 @@ class ThroughPyomo(Backend):
         if limit is not None and limit <= 0:
             return Outcome(Status.LIMIT, "the time limit went into building the model")
         return self.run(translation, settings, limit)
+
+
+def _doubt(outcome: Outcome, faintest: float) -> None:
+    """Take back what a solver has proved of a program of which it has dropped coefficients."""
+    if outcome.status in (Status.INFEASIBLE, Status.UNBOUNDED):
+        outcome.status = Status.FAILED
+    elif outcome.status is Status.OPTIMAL:
+        outcome.status = Status.INACCURATE
+    outcome.bound = outcome.prices = None
+    outcome.reason += (
+        f"; a coefficient of {faintest:.1e} is zero to this solver, so that it answers another program: "
+        "declare variables and money with their scale"
+    )
 
 
 @dataclass(frozen=True)
@@ -211,6 +229,7 @@ class PyomoHighs(ThroughPyomo):
     capabilities = frozenset({Capability.LP, Capability.QP, Capability.MIP})
     without_integers = frozenset({Capability.QP})
     rank = 71
+    drops = 1e-9
     modules = ("pyomo", "highspy")
     distribution = "highspy"
     licence = "MIT"
@@ -257,6 +276,7 @@ class PyomoScip(ThroughPyomo):
     name = "pyomo:scip"
     capabilities = CONVEX | {Capability.MIP, Capability.NLP, Capability.COMP}
     rank = 70
+    drops = 1e-9
     globally = True
     duals = False
     modules = ("pyomo", "pyscipopt")

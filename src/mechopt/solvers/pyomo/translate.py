@@ -35,6 +35,9 @@ CONES = ("SOC", "ExpCone", "PowCone3D")
 ROUNDING = 1e-9
 """Rows without variables may be off by this much."""
 
+RELATIVE = 1e-12
+"""Coefficients this much smaller than the largest of their row are rounding."""
+
 PLAIN = {"nonneg", "nonpos", "pos", "neg", "bounds", "boolean", "integer", "symmetric", "diag"}
 """Attributes of variables that a Pyomo model can carry."""
 
@@ -103,6 +106,8 @@ class Translation:
         Complementarity pairs as nonnegative Pyomo variables (or the number 0).
     convex_bodies : dict of int to expression
         By ``id`` of a row that is not convex as written: a convex function that is negative where it is.
+    faintest : float
+        Size of the smallest coefficient, inf if there is none.
     contradiction : bool
         Whether some row without variables is false.
     """
@@ -118,6 +123,7 @@ class Translation:
         self.pairs: list[tuple[str, tuple[int, ...], Any, Any]] = []
         self.convex_bodies: dict[int, Any] = {}
         self.contradiction = False
+        self.faintest = np.inf
         self._offsets: dict[int, int] = {}
         self._columns: list[Any] = []
         self._lifted: dict[tuple[int, bool], tuple[Any, cp.Variable]] = {}
@@ -221,7 +227,7 @@ class Translation:
             out.append(self.combine(constant, coefficients, entries))
         return out
 
-    def combine(self, constant: float, coefficients: Iterable[float], entries: Iterable[Any]) -> Any:
+    def combine(self, constant: float, coefficients: Sequence[float], entries: Sequence[Any]) -> Any:
         """``constant + sum(coefficients * entries)``: a number, a variable, or an expression."""
         from pyomo.core.expr.numeric_expr import LinearExpression
 
@@ -238,12 +244,19 @@ class Translation:
                 others.append(entry if weight == 1.0 else float(weight) * entry)
         if not linear and not others:
             return float(constant)
+        self._watch(coefficients)
         if not others and len(linear) == 1 and weights[0] == 1.0 and constant == 0.0:
             return linear[0]
         if linear:
             row = LinearExpression(constant=float(constant), linear_coefs=weights, linear_vars=linear)
             return total([row, *others]) if others else row
         return total([*others, constant] if constant else others)
+
+    def _watch(self, coefficients: Sequence[float]) -> None:
+        """Remember the smallest coefficient that is no rounding beside the others of its row."""
+        sizes = [abs(float(weight)) for weight in coefficients]
+        least = RELATIVE * max(sizes)
+        self.faintest = min(self.faintest, *(size for size in sizes if size > least))
 
     def _matrix(self, affine: Any) -> Any:
         """Coefficients of an affine expression over all columns, constants last; CSR."""

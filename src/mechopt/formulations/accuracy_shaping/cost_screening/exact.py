@@ -42,6 +42,8 @@ _SAME = 1e-9
 _MAX_STEPS = 200
 # Slopes beyond this, relative to what they are compared with, are as good as infinite.
 _STEEP = 1e9
+# Slopes that differ by less, relatively, this far on both sides of a point, relative to the accuracy, are one.
+_SMOOTH, _ASIDE = 1e-4, 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,9 @@ class _Branch:
         best = float(np.asarray(accuracy.inverse_derivative(cost))) - others_data
         self.peak = max(self.start, best)
         self.top = self.value(self.peak)
+        # Where b has straight pieces a whole interval may be best; a hair cheaper, its right end is.
+        last = float(np.asarray(accuracy.inverse_derivative(cost * (1 - 4 * _EPS)))) - others_data
+        self.last_peak = max(self.peak, last)
 
     def value(self, m: float) -> float:
         return float(self.accuracy.concave_part(m + self.others_data)) - self.cost * m
@@ -90,10 +95,14 @@ class _Branch:
 
     def least(self, u: float) -> float:
         """Smallest contribution at which the type can be left with u."""
+        if u >= self.top - 4 * _EPS:  # a double root, of which Newton's steps find half of the digits
+            return self.peak
         return self._root(u, self.start, 1.0)
 
     def most(self, u: float) -> float:
         """Largest contribution at which the type can be left with u."""
+        if u >= self.top - 4 * _EPS:
+            return self.last_peak
         return self._root(u, max((self.accuracy.max_accuracy - u) / self.cost, self.peak), -1.0)
 
     def _root(self, u: float, m: float, sign: float) -> float:
@@ -121,93 +130,107 @@ class _Branch:
         return 1.0 / slope if end * slope < 0 else -end * np.inf
 
 
-@dataclass
-class _Stage:
-    """Types that share a contract, seen from the costliest of them."""
+class _Types:
+    """The types that are to be served, given the others' data; what is known of any chain of them."""
 
-    branch: _Branch
-    weight: float
-    rise: float = 0.0
-    """What one more data point adds to the utility of the next cheaper stage; 0 for the cheapest."""
-    floor: float = 0.0
-    """Outside option of that next stage."""
-    target: float = 0.0
-    """Best utility for it, whatever this stage is left with."""
+    def __init__(self, accuracy: Any, costs: Array, probs: Array, outside: Array, others_data: float) -> None:
+        self.costs, self.outside = costs, outside
+        self.branches = [_Branch(accuracy, float(cost), others_data) for cost in costs]
+        self.peaks = np.array([branch.last_peak for branch in self.branches])
+        self.tops = np.array([branch.top for branch in self.branches])
+        self.total = np.append(0.0, np.cumsum(probs))
+        self.targets: dict[bytes, float] = {}
+        """Target of a stage by the ties of the cheaper types, on which alone it depends."""
 
 
 class _Chain:
-    """Stages from the cheapest to the costliest; `marginal` is the slope of the value function."""
+    """Stages, each of types that share a contract, from the cheapest to the costliest.
 
-    def __init__(
-        self,
-        accuracy: Any,
-        costs: Array,
-        probs: Array,
-        outside: Array,
-        others_data: float,
-        ties: NDArray[np.bool_],
-        known: dict[bytes, _Stage],
-    ) -> None:
-        self.groups = np.split(np.arange(costs.size), np.flatnonzero(~ties) + 1)
-        self.costs, self.outside = costs, outside
-        self.stages: list[_Stage] = []
-        previous = -1
-        for group in self.groups:
-            last = int(group[-1])
-            key = ties[:last].tobytes()  # a stage depends on the cheaper ones only
-            if key not in known:
-                stage = _Stage(_Branch(accuracy, float(costs[last]), others_data), float(probs[group].sum()))
-                if self.stages:
-                    stage.rise = float(costs[last] - costs[previous])
-                    stage.floor = float(outside[previous])
-                    stage.target = self._target(stage)
-                known[key] = stage
-            self.stages.append(known[key])
-            previous = last
+    A stage is seen from the costliest of its types. What it leaves to the next cheaper stage is at least
+    ``floor``, and at best ``target``, whatever it is left with itself.
+    """
 
-    def _target(self, stage: _Stage) -> float:
-        """Utility of the stage below at which one more unit costs it as much data as the new stage gains."""
-        below = len(self.stages) - 1
-        gain = stage.weight / stage.rise
+    def __init__(self, types: _Types, ties: NDArray[np.bool_]) -> None:
+        self.types, self.ties = types, ties
+        self.last = np.append(np.flatnonzero(~ties), ties.size)
+        self.cost, self.peak, self.top = (a[self.last] for a in (types.costs, types.peaks, types.tops))
+        self.total = np.append(0.0, types.total[self.last + 1])
+        """Weight of all stages before each, and of all."""
+        self.rise = np.diff(self.cost, prepend=self.cost[0])
+        """What one more data point adds to the utility of the next cheaper stage; 0 for the cheapest."""
+        self.floor = np.append(-np.inf, types.outside[self.last[:-1]])
+        self.target = np.full(self.last.size, np.inf)
+        for i in range(1, self.last.size):
+            key = ties[: self.last[i]].tobytes()
+            if key not in types.targets:
+                types.targets[key] = self._target(i)
+            self.target[i] = types.targets[key]
+
+    def members(self, low: int, i: int) -> slice:
+        """Types of the stages ``low`` to ``i``."""
+        return slice(int(self.last[low - 1]) + 1 if low else 0, int(self.last[i]) + 1)
+
+    def branch(self, i: int) -> _Branch:
+        return self.types.branches[self.last[i]]
+
+    def _target(self, i: int) -> float:
+        """Utility of the stage below at which one more unit costs it as much data as stage i gains."""
+        gain = float((self.total[i + 1] - self.total[i]) / self.rise[i])
 
         def net(utility: float) -> float:
-            return max(gain + self.marginal(below, utility), -_STEEP * gain)
+            return max(gain + self.marginal(i - 1, utility), -_STEEP * gain)
 
-        low, high = stage.floor, self.stages[below].branch.top
+        low, high = float(self.floor[i]), self.branch(i - 1).top
         if high <= low or net(low) <= 0:
             return low
         if net(high) >= 0:
             return high
         return float(brentq(net, low, high, xtol=_EPS * high, rtol=4 * _EPS))
 
-    def choose(self, i: int, u: float) -> tuple[float, int]:
-        """Contribution of stage i when it is left with u: the target's (0), the most (1), the least (-1)."""
-        stage = self.stages[i]
-        most = stage.branch.most(u)
-        if i == 0 or stage.target >= u + stage.rise * most:
-            return most, 1
-        least = stage.branch.least(u)
-        if stage.target <= u + stage.rise * least:
-            return least, -1
-        return (stage.target - u) / stage.rise, 0
+    def choose(self, i: int, u: float) -> tuple[int, float, int]:
+        """Contribution of stage i when it is left with u: the target's (0), the most (1), the least (-1).
+
+        The first number is the cheapest stage that takes the same contract, since it, too, gives the most, or
+        the least, that it can: what :math:`g_i(m) = u` leaves to stage j is :math:`g_j(m)`.
+        """
+        branch, rise, target = self.branch(i), float(self.rise[i]), float(self.target[i])
+        most = branch.most(u)
+        if target >= u + rise * most:
+            return self._shared(i, u, most, 1), most, 1
+        least = branch.least(u)
+        if target <= u + rise * least:
+            return self._shared(i, u, least, -1), least, -1
+        return i, (target - u) / rise, 0
+
+    def _shared(self, i: int, u: float, m: float, end: int) -> int:
+        left = u + (self.cost[i] - self.cost[:i]) * m
+        most = self.target[:i] >= left + self.rise[:i] * m
+        other = (left < self.floor[1 : i + 1]) | (most != (end > 0))
+        # At its top a type has its peak, which m misses by half of the digits.
+        other |= (left >= self.top[:i] - 4 * _EPS) & (self.peak[:i] != m)
+        if end > 0:
+            other |= self.peak[:i] > m
+        return int(np.flatnonzero(other)[-1]) + 1 if other.any() else 0
 
     def marginal(self, i: int, u: float) -> float:
         """Slope, from the right, of the expected data of stages 0 to i in what stage i is left with."""
         walk: list[tuple[float, float, float]] = []
         slope = 0.0
         while True:
-            stage = self.stages[i]
-            if not stage.branch.allows(u):
+            if not self.branch(i).allows(u):
                 slope = -np.inf
                 break
-            m, end = self.choose(i, u)
+            low, m, end = self.choose(i, u)
+            weight = float(self.total[i + 1] - self.total[low])
             if end == 0:
-                slope = -stage.weight / stage.rise
+                slope = -weight / float(self.rise[i])
                 break
-            walk.append((stage.weight, stage.rise, stage.branch.rate(m, end)))
-            u += stage.rise * m
-            i -= 1
-            if i < 0 or u < stage.floor:
+            # Stages that share a contract act as one: their slopes, worked out one by one, add up to that.
+            rise = float(self.cost[i] - self.cost[low - 1]) if low else 0.0
+            walk.append((weight, rise, self.branch(i).rate(m, end)))
+            u += rise * m
+            i = low - 1
+            if i < 0 or u < self.floor[low]:
                 break
         for weight, rise, rate in reversed(walk):
             if np.isinf(slope) or np.isinf(rate):
@@ -218,32 +241,62 @@ class _Chain:
 
     def allocate(self) -> tuple[Array, Array, list[int]]:
         """Contribution and utility of every type, and how `choose` chose for each stage."""
-        contribution, utility = np.empty(self.costs.size), np.empty(self.costs.size)
-        ends = [0] * len(self.stages)
-        u = float(self.outside[-1])
-        for i in range(len(self.stages) - 1, -1, -1):
-            m, ends[i] = self.choose(i, u)
-            group, stage = self.groups[i], self.stages[i]
-            contribution[group] = m
-            utility[group] = u + (stage.branch.cost - self.costs[group]) * m
-            u = max(stage.floor, u + stage.rise * m)
+        costs = self.types.costs[: self.last[-1] + 1]
+        contribution, utility = np.empty(costs.size), np.empty(costs.size)
+        ends = [0] * self.last.size
+        u = float(self.types.outside[costs.size - 1])
+        i = len(ends) - 1
+        while i >= 0:
+            low, m, end = self.choose(i, u)
+            ends[low : i + 1] = [end] * (i + 1 - low)
+            members = self.members(low, i)
+            contribution[members] = m
+            utility[members] = u + (self.cost[i] - costs[members]) * m
+            if low:
+                u = max(float(self.floor[low]), u + float(self.cost[i] - self.cost[low - 1]) * m)
+            i = low - 1
         return contribution, utility, ends
 
+    def strain(self, i: int, u: float, m: float, end: int) -> Array | None:
+        r"""How much each tie of stage i costs: negative where it is needless, relative to the stage's weight.
 
-def _serve(
-    accuracy: Any, costs: Array, probs: Array, outside: Array, others_data: float
-) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Contributions, utilities and ties of types that all get a contract on the branch."""
-    known: dict[bytes, _Stage] = {}
+        With the tie below type l of the stage's first f to last j, and :math:`\lambda` the price of what the
+        stage passes on, its multiplier is
 
-    def chain_of(ties: NDArray[np.bool_]) -> _Chain:
-        return _Chain(accuracy, costs, probs, outside, others_data, ties, known)
+        .. math:: \rho_l = \lambda (c_l - c_{f-1}) + \mu \max(0, c_l - b'(m + S)) - \sum_{k=f}^l p_k
 
-    ties = np.zeros(costs.size - 1, dtype=bool)
+        where :math:`\mu` is the price of what the stage can give, for which :math:`\rho_j` is 0. All its types
+        are at their most (or least) together, and of all ways to share :math:`\mu` among them this is the one
+        that is best for every tie. None if prices differ on the two sides of u: then there are more than one.
+        """
+        if end != 0:
+            aside = _ASIDE * self.types.branches[0].accuracy.max_accuracy
+            fewer, more = self.marginal(i, u - aside), self.marginal(i, u + aside)
+            if not abs(fewer - more) <= _SMOOTH * abs(more):
+                return None
+        members = self.members(i, i)
+        costs = self.types.costs[members]
+        weight = self.types.total[members.start + 1 : members.stop + 1] - self.total[i]
+        rise = costs - self.cost[i - 1] if i else np.zeros(costs.size)
+        price = 0.0
+        if end == 0:
+            price = weight[-1] / rise[-1]
+        elif i and u + rise[-1] * m >= self.floor[i]:
+            price = -self.marginal(i - 1, float(u + rise[-1] * m))
+        beyond = np.maximum(costs - costs[-1] - self.branch(i).slope(m), 0.0)
+        own = (weight[-1] - price * rise[-1]) / beyond[-1] if end > 0 else 0.0
+        return (price * rise + own * beyond - weight)[:-1] / weight[-1]
+
+
+def _serve(types: _Types, served: int) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Contributions, utilities and ties of the cheapest types, that all get a contract on the branch."""
+    outside, total = types.outside[:served], types.total
+    probs = np.diff(total[: served + 1])
+    ties = np.zeros(served - 1, dtype=bool)
     seen: set[bytes] = set()
     while ties.tobytes() not in seen:
         seen.add(ties.tobytes())
-        chain = chain_of(ties)
+        chain = _Chain(types, ties)
         contribution, utility, ends = chain.allocate()
         tolerance = _SAME * contribution.max(initial=0.0)
         rising = np.diff(contribution) > tolerance
@@ -251,16 +304,22 @@ def _serve(
             ties = ties | rising
             continue
         drop = ties & (utility < outside - _SAME)[:-1]
-        for group, end in zip(chain.groups, ends, strict=True):
-            if end == 0:
-                drop[group[:-1]] |= _splits(costs, probs, group)
-            else:
-                for tie in group[:-1]:
-                    without = ties.copy()
-                    without[tie] = False
-                    trial, _, _ = chain_of(without).allocate()
-                    gained = probs @ (trial - contribution)
-                    drop[tie] |= bool(gained > tolerance and trial[tie] >= trial[tie + 1])
+        for i, end in enumerate(ends):
+            members = chain.members(i, i)
+            last = members.stop - 1
+            if last == members.start:
+                continue
+            strain = chain.strain(i, float(utility[last]), float(contribution[last]), end)
+            if strain is not None:
+                if strain.min() < -_SAME:
+                    drop[members.start + np.argmin(strain)] = True
+                continue
+            for tie in range(members.start, last):
+                without = ties.copy()
+                without[tie] = False
+                trial, _, _ = _Chain(types, without).allocate()
+                gained = probs @ (trial - contribution)
+                drop[tie] |= bool(gained > tolerance and trial[tie] >= trial[tie + 1])
         if not drop.any():
             return contribution, utility, ties
         ties = ties & ~drop
@@ -270,32 +329,16 @@ def _serve(
     )
 
 
-def _splits(costs: Array, probs: Array, group: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which ties of a group that meets its target are needless: where it should be split, if anywhere.
-
-    A data point of the whole group passes on ``costs[last] - costs[before]`` of utility and is worth the
-    group's weight; one of its cheaper members alone passes on less. If these get more for each unit passed
-    on than the group does, they should contribute more than the rest.
-    """
-    weight = np.cumsum(probs[group])
-    rise = costs[group] - costs[group[0] - 1]
-    excess = weight[:-1] / rise[:-1] - weight[-1] / rise[-1] * (1 + _SAME)
-    split = np.zeros(excess.size, dtype=bool)
-    if excess.size and excess.max() > 0:
-        split[np.argmax(excess)] = True
-    return split
-
-
-def served_counts(accuracy: Any, costs: Array, outside: Array, others_data: float) -> list[int]:
+def _served_counts(types: _Types, others_data: float) -> list[int]:
     """Numbers of served types that are possible: the cheapest ones are served, the others shut out.
 
     A type with an outside option > 0 must be served, and where the others' data alone give some accuracy
     nobody is shut out.
     """
-    tops = [_Branch(accuracy, float(c), others_data).top for c in costs]
-    able = np.asarray(tops) >= outside - 8 * _EPS
-    most = costs.size if able.all() else int(np.argmin(able))
-    least = most if others_data >= accuracy.min_viable_data else int(np.count_nonzero(outside > 0))
+    able = types.tops >= types.outside - 8 * _EPS
+    most = able.size if able.all() else int(np.argmin(able))
+    enough = others_data >= types.branches[0].accuracy.min_viable_data
+    least = most if enough else int(np.count_nonzero(types.outside > 0))
     return list(range(least, most + 1))
 
 
@@ -331,13 +374,15 @@ def solve_exact(
     NotApplicable
         If it cannot be settled which types share a contract.
     """
-    counts = served_counts(accuracy, costs, outside, others_data) if served is None else [served]
     n_types = costs.size
+    known = n_types if served is None else served
+    types = _Types(accuracy, costs[:known], probs[:known], outside[:known], others_data)
+    counts = _served_counts(types, others_data) if served is None else [served]
     best = ExactMenu(np.zeros(n_types), np.zeros(n_types), 0.0, 0, np.zeros(max(n_types - 1, 0), dtype=bool))
     for n in counts:
         if n == 0:
             continue
-        contribution, utility, ties = _serve(accuracy, costs[:n], probs[:n], outside[:n], others_data)
+        contribution, utility, ties = _serve(types, n)
         value = float(probs[:n] @ contribution)
         if value > best.objective or best.served == 0:
             out = n_types - n
