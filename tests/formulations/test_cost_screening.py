@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections import Counter
 from decimal import Decimal, localcontext
@@ -12,7 +13,7 @@ import pytest
 
 import mechopt as mo
 from mechopt import Status
-from mechopt.formulations.accuracy_shaping.cost_screening import REGIMES, CostScreening
+from mechopt.formulations.accuracy_shaping.cost_screening import REGIMES, CostScreening, exact
 from mechopt.formulations.functions import (
     GeneralizationBound,
     SqrtAccuracy,
@@ -229,6 +230,69 @@ def test_types_are_tied_where_contributions_would_rise() -> None:
     assert tied > 15
 
 
+@pytest.mark.parametrize("kind", ACCURACIES)
+def test_shortcuts_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages walked one by one, and ties tried one by one, give the menu of runs and multipliers."""
+    rng = np.random.default_rng(31)
+    drawn = [
+        random_screening(rng, kind, int(rng.integers(4, 12)), highest=rng.uniform(-1.0, 0.0))
+        for _ in range(12)
+    ]
+    fast = [screening.solve() for screening in drawn]
+    asked: Counter[str] = Counter()
+    multipliers = exact._Chain.multipliers
+
+    def unknown(chain: Any, i: int, *at: Any) -> None:
+        asked["told" if multipliers(chain, i, *at) is not None else "not told"] += 1
+
+    monkeypatch.setattr(exact._Chain, "_shared", lambda chain, i, u, m, end: i)
+    monkeypatch.setattr(exact._Chain, "multipliers", unknown)
+    for screening, menu in zip(drawn, fast, strict=True):
+        slow = screening.solve()
+        assert relative(slow.objective, menu.objective) < 1e-12
+        np.testing.assert_allclose(slow["contribution"], menu["contribution"], rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(slow["utility"], menu["utility"], atol=1e-12)
+    assert asked["told"] >= 5
+
+
+def test_ties_with_negative_multipliers_are_those_that_untied_types_do_not_need() -> None:
+    rng = np.random.default_rng(8)
+    seen: Counter[tuple[int, bool]] = Counter()
+    for turn in range(150):
+        screening = random_screening(rng, ACCURACIES[turn % 3], 6, highest=-0.2)
+        types = exact._Types(
+            screening.accuracy,
+            screening.costs,
+            screening.probs,
+            screening.standalone_utility,
+            screening.others_data,
+        )
+        tie = int(rng.integers(5))
+        tied, untied = np.arange(5) == tie, np.zeros(5, dtype=bool)
+        chain = exact._Chain(types, tied)
+        contribution, utility, ends = chain.allocate()
+        found = chain.multipliers(tie, float(utility[tie + 1]), float(contribution[tie + 1]), ends[tie])
+        if found is None or abs(found[0]) < 1e-6:
+            continue
+        free, _, _ = exact._Chain(types, untied).allocate()
+        needless = bool(found[0] < 0)
+        assert (free[tie] > free[tie + 1]) == needless
+        gain = screening.probs @ (free - contribution)
+        assert gain > -1e-9 * contribution.max()
+        seen[ends[tie], needless] += 1
+    assert min(seen[end, needless] for end in (0, 1) for needless in (False, True)) >= 3, seen
+
+
+def test_fifty_types_are_the_program() -> None:
+    rng = np.random.default_rng(2)
+    costs = np.cumsum(rng.uniform(0.5, 1.5, 50))
+    screening = CostScreening(UNIT, 0.01 + 0.04 * costs / costs[-1], rng.dirichlet(np.full(50, 2.0)), 20.0)
+    menu = screening.solve()
+    assert menu.extra["ties"].sum() >= 20
+    assert relative(screening.solve("clarabel").objective, menu.objective) < 1e-6
+    assert screening.audit(menu).ok(1e-12)
+
+
 def test_one_type_is_the_known_cost() -> None:
     rng = np.random.default_rng(6)
     for _ in range(30):
@@ -397,6 +461,24 @@ def test_mean_field_is_the_greatest_fixed_point() -> None:
         assert relative(answer["others_data"], others) < 1e-6
         assert relative(answer.objective, menu.objective) < 1e-6
         assert screening.audit(menu).relative < 1e-12
+
+
+def test_mean_field_has_the_best_number_of_served_types() -> None:
+    """Few agents, of whom few are viable alone, make too few data for the others to get a model."""
+    rng = np.random.default_rng(5)
+    chosen: Counter[int] = Counter()
+    for _ in range(24):
+        costs = UNIT.viability_cost * np.cumprod([0.9, *rng.uniform(1.02, 2.0, 3)])
+        screening = CostScreening(UNIT, costs, rng.dirichlet([0.5, 1.0, 1.0, 1.0]))
+        parameters = (UNIT, screening.costs, screening.probs, screening.standalone_utility, 2)
+        others, menu = exact.solve_mean_field(*parameters)
+        searched = []
+        for served in range(1, 5):
+            with contextlib.suppress(mo.NotApplicable):
+                searched.append(exact.solve_mean_field(*parameters, served)[0])
+        assert relative(max(searched), others) < 1e-12
+        chosen[menu.served] += 1
+    assert len(chosen) > 2
 
 
 def test_mean_field_of_a_hard_problem() -> None:

@@ -98,3 +98,20 @@ def test_audit_for_many_types_agrees_with_all_pairs(monkeypatch):
     assert local.method != "all pairs"
     assert full.ic_violation == pytest.approx(0.7, rel=1e-6)
     assert local.ic_violation == pytest.approx(full.ic_violation)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("agent", "choice"), [(0, 399), (399, 0), (200, 201), (81, 80)])
+def test_the_one_temptation_in_a_large_table_is_found(order: str, agent: int, choice: int) -> None:
+    """Tables are looked at a few rows at a time."""
+    table = np.random.default_rng(3).uniform(0.0, 1.0, (400, 400))
+    np.fill_diagonal(table, 2.0)
+    table[agent, choice] = 2.5
+    table = np.asarray(table, order=order)
+    before = table.copy()
+    found = audit_choices(table, scale=1.0)
+    np.testing.assert_array_equal(table, before)
+    assert found.worst == Deviation(agent, choice, 0.5)
+    assert found.ic_violation == 0.5
+    table[agent, choice] = 1.75
+    assert audit_choices(table).worst == Deviation(agent, choice, -0.25)

@@ -110,8 +110,8 @@ def utility_matrix(types: ArrayLike, quantity: ArrayLike, payment: ArrayLike, un
     >>> utility_matrix([1.0, 2.0], [5.0, 3.0], [8.0, 6.0], unit_cost=1.0).tolist()
     [[3.0, 3.0], [-2.0, 0.0]]
     """
-    costs = unit_cost * np.multiply.outer(_floats(types), _floats(quantity))
-    matrix: FloatArray = _floats(payment) - costs
+    matrix: FloatArray = np.multiply.outer(unit_cost * _floats(types), _floats(quantity))
+    np.subtract(_floats(payment), matrix, out=matrix)
     return matrix
 
 

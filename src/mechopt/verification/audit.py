@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from mechopt.solvers.errors import InvalidInput
 
 Array = NDArray[np.float64]
+
+_BLOCK = 2**15  # entries of a table looked at together
 
 
 @dataclass(frozen=True)
@@ -98,22 +101,34 @@ def audit_choices(
     table = np.asarray(utility, dtype=float)
     if table.ndim != 2 or table.shape[0] != table.shape[1] or not table.size:
         raise InvalidInput(f"utility must be a square matrix (agents by contracts), got shape {table.shape}")
-    if not np.all(np.isfinite(table)):
+    low, high = float(np.min(table)), float(np.max(table))
+    if not (math.isfinite(low) and math.isfinite(high)):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(table))[0])
         raise InvalidInput(f"utility{list(where)} is {table[where]}; an audit needs finite utilities")
     own = np.diag(table)
-    gains = table - own[:, None]
-    np.fill_diagonal(gains, -np.inf)
     deviations = [_largest(np.broadcast_to(np.asarray(outside_option, dtype=float), own.shape) - own)]
     if len(own) > 1:
-        agent, choice = np.unravel_index(int(np.argmax(gains)), gains.shape)
-        deviations.append(Deviation(int(agent), int(choice), float(gains[agent, choice])))
-    return _audit(deviations, scale if scale is not None else float(np.max(np.abs(table))), "all pairs")
+        deviations.append(_most_tempted(table, own))
+    return _audit(deviations, scale if scale is not None else max(high, -low), "all pairs")
 
 
 def audit_deviations(deviations: list[Deviation], *, scale: float, method: str) -> Audit:
     """Sum up an audit made by other means, from the best deviations; choice None means staying out."""
     return _audit(deviations, scale, method)
+
+
+def _most_tempted(table: Array, own: Array) -> Deviation:
+    """Best choice of another's contract over all agents, a few rows at a time, which stay in fast memory."""
+    best = Deviation(0, 1, -np.inf)
+    step = max(1, _BLOCK // len(own))
+    for start in range(0, len(own), step):
+        gains = table[start : start + step] - own[start : start + step, None]
+        rows = np.arange(len(gains))
+        gains[rows, start + rows] = -np.inf  # one's own contract is no deviation
+        agent, choice = np.unravel_index(int(np.argmax(gains)), gains.shape)
+        if gains[agent, choice] > best.gain:
+            best = Deviation(start + int(agent), int(choice), float(gains[agent, choice]))
+    return best
 
 
 def _largest(shortfall: Any) -> Deviation:
