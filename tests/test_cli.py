@@ -152,8 +152,8 @@ def test_a_failed_check_exits_with_1(invoke: Any, tmp_path: Path, monkeypatch: p
     for library in ("opendp", "sklearn"):
         pytest.importorskip(library, reason="needs mechopt[privacy]")
     (tmp_path / "mine.toml").write_text(PRIVATE)
-    # A theory that expects twice the noise.
-    monkeypatch.setattr("mechopt.studies.private_mean.study.laplace_scale", lambda n, eps: 2 / (n * eps))
+    # Half of the noise that was promised.
+    monkeypatch.setattr("mechopt.studies.private_mean.releases.laplace_scale", lambda n, eps: 0.5 / (n * eps))
     result = invoke("run", "mine.toml")
     assert result.exit_code == 1
     assert "FAILED" in result.output

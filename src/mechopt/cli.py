@@ -208,7 +208,7 @@ def verify(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random instances.")] = 0,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="Solve the programs in the checks on this backend too; repeat it, or say all."),
+        typer.Option(help="Solve the checks' programs on these too: names with commas, or all."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     quick: Annotated[
@@ -294,7 +294,7 @@ def _run_settings(instances: int | None, seed: int, backend: list[str] | None, s
     from mechopt.solvers.backend import available_backends, get_backend
     from mechopt.verification.runner import RunSettings
 
-    names = list(dict.fromkeys(backend or ()))
+    names = list(dict.fromkeys(_parts(backend)))
     if "all" in names:
         names = list(available_backends())
     for name in names:

@@ -88,7 +88,9 @@ def test_bounds_that_exclude_each_other_are_named() -> None:
     with pytest.raises(mo.Infeasible) as caught:
         program.solve("exact")
     assert {"money", "records"} <= set(caught.value.families)
-    assert program.solve("exact", on_failure="return").status is mo.Status.INFEASIBLE
+    solution = program.solve("exact", on_failure="return")
+    assert solution.status is mo.Status.INFEASIBLE
+    assert "no menu meets money and records together" in solution.reason
 
 
 def test_a_kinked_gain_takes_one_bound() -> None:

@@ -70,6 +70,11 @@ def test_it_comes_back(instance: Any) -> None:
     assert max(map(len, text.splitlines())) <= WIDTH
 
 
+def test_a_table_is_its_repr() -> None:
+    table = TableUtility({(): 0.0, (3,): 2.0})
+    assert eval(repr(table)) == table
+
+
 def test_arrays_and_numbers_of_numpy_come_back() -> None:
     array = np.array([[1.0, math.inf], [0.1, -2.0]])
     text = as_python({"array": array, "number": np.float64(0.1), "count": np.int64(3)})

@@ -62,7 +62,7 @@ def test_claims_of_users_have_code_too() -> None:
         """A number is itself."""
         return x == x
 
-    assert code_of_check(mine).module == __name__
+    assert code_of_check(mine) == Code(__name__, "mine")
     assert code_checked(mine) == ()
     partial = replace(mine, check=functools.partial(Finding, witness="none"))
     assert code_of_check(partial) == Code("functools", "partial")

@@ -101,6 +101,15 @@ def test_broken_check_is_undecided_and_says_where():
     assert outcome.counterexample is not None
 
 
+def test_a_backend_that_is_not_there_is_told_as_such():
+    def check(x):
+        raise mo.BackendUnavailable("backend 'b' cannot be used here: pip install b")
+
+    outcome = run_claim(claim(check))
+    assert outcome.verdict is Verdict.UNDECIDED
+    assert outcome.witness == "instance 0 was not checked: backend 'b' cannot be used here: pip install b"
+
+
 def test_a_break_deep_inside_is_told_at_the_checks_own_line():
     def check(x):
         return np.linalg.inv(np.zeros((2, 2)))  # named below

@@ -30,6 +30,17 @@ def test_ten_lines_are_a_claim():
     assert str(outcome).startswith("mine/no-rent: holds on 3 instances, worst gap")
 
 
+def test_of_a_claim_another_one_can_be_made():
+    @claim("mine/no-rent", instances=CONTRACTS, tolerance=1e-9)
+    def no_rent(contract, menu):
+        """The highest type has no rent."""
+        return menu["rent"][-1] / menu["rent"][0]
+
+    strict = claim("mine/none", instances=CONTRACTS[:2], tolerance=0.0)(no_rent.check)
+    assert strict.statement == no_rent.statement
+    assert mo.run_claim(strict).n_checked == 2
+
+
 def test_a_wrong_formula_is_caught_with_both_sides_in_the_witness():
     @claim("mine/first-best", instances=CONTRACTS, tolerance=1e-6, backend="clarabel")
     def first_best(contract, menu):
@@ -158,6 +169,7 @@ def test_programs_and_declarables_are_solved_too():
         ({"instances": lambda: 1}, "a function of 0 arguments"),
         ({"statement": None}, "says nothing"),
         ({"expected": mo.Verdict.REFUTED}, "which claim corrects it"),
+        ({"expected": "refutd"}, "expected must be holds, refuted, undecided, got 'refutd'"),
     ],
 )
 def test_bad_claims(fields, words):

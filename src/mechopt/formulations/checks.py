@@ -83,7 +83,7 @@ def types(value: ArrayLike, name: str, what: str) -> Array:
     if array.size == 0:
         raise InvalidInput(f"{name} is empty; give at least one {what} > 0")
     # As in nearly every call; what is wrong otherwise is found out below.
-    if 0 < array[0] and array[-1] < np.inf and np.all(array[1:] > array[:-1]):
+    if array[0] > 0 and array[-1] < np.inf and np.all(array[1:] > array[:-1]):
         return array
     all_finite(array, name)
     if np.any(array <= 0):

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mechopt.solvers.errors import InvalidInput, NotApplicable
+from mechopt.solvers.errors import BackendUnavailable, InvalidInput, NotApplicable
 from mechopt.solvers.rerouting import Solve, rerouted
 from mechopt.verification.evidence import noting_confirmations
 from mechopt.verification.shrinking import shrink as shrink_instance
@@ -83,9 +83,9 @@ class Claim:
     n_instances : int
         How many instances a run takes by default.
     confirm_exactly : callable, optional
-        ``confirm_exactly(instance)`` returns the gap in rationals (`fractions.Fraction`), computed without
-        rounding; it raises `NotApplicable` where the instance has irrational numbers in it. A failure in
-        floating point then counts only if it is one in rationals too.
+        ``confirm_exactly(instance)`` returns the gap in rationals (`fractions.Fraction`), or what it is at
+        least, computed without rounding; it raises `NotApplicable` where the instance has irrational numbers
+        in it. A failure in floating point then counts only if it is one in rationals too.
     """
 
     id: str
@@ -169,7 +169,7 @@ class Outcome:
     gap : float
         By how much the statement fails at the counterexample; NaN without one.
     exact_gap : Fraction or None
-        The same in rationals, where the claim can confirm it so.
+        The same in rationals, or what it is at least, where the claim can confirm it so.
     found_as : Instance or None
         The counterexample before it was shrunk; None if it is as it was drawn.
     n_shrinking : int
@@ -399,7 +399,8 @@ def run_claim(
 
     The verdict is ``HOLDS`` if every instance that meets the hypotheses does, and ``REFUTED`` if one fails
     by more than the tolerance. It is ``UNDECIDED`` if none met the hypotheses, a gap is not a number, the
-    check itself broke, or a claim that can be confirmed in rationals has no failure that is.
+    check itself broke or needs a backend that is not installed, or a claim that can be confirmed in
+    rationals has no failure that is.
 
     Parameters
     ----------
@@ -439,6 +440,8 @@ def judge(claim: Claim, trials: Iterable[Trial]) -> Outcome:
 
     for trial in trials:
         solvers.update(dict.fromkeys(solve.backend for solve in trial.solves))
+        if isinstance(trial.error, BackendUnavailable):
+            return undecided(f"instance {trial.number} was not checked: {trial.error}", trial.instance)
         if trial.error is not None:
             broken = "the check" if trial.instance is not None else "the family of instances"
             why = f"{broken} broke on instance {trial.number}: {_told(claim, trial)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -16,6 +17,7 @@ from mechopt.verification.claim import Claim, Finding, Instance, Ledger, Verdict
 from mechopt.verification.evidence import row
 
 DEFAULT_INSTANCES = 100
+_INSTANCE = inspect.Parameter("instance", inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def claim(
@@ -84,6 +86,8 @@ def claim(
     """
     if not isinstance(tolerance, int | float | np.number) or not tolerance >= 0:
         raise InvalidInput(f"claim {id!r}: tolerance must be a number >= 0, got {tolerance!r}")
+    if expected not in list(Verdict):
+        raise InvalidInput(f"claim {id!r}: expected must be {', '.join(Verdict)}, got {expected!r}")
     if n_instances is not None and n_instances < 1:
         raise InvalidInput(f"claim {id!r}: n_instances must be at least 1, got {n_instances!r}")
     family, count = _family(id, instances)
@@ -99,6 +103,7 @@ def claim(
                 f"{function.__name__} takes {n_arguments} arguments"
             )
 
+        @functools.wraps(function)
         def check(instance: Instance) -> Finding:
             try:
                 if n_arguments == 1:
@@ -108,7 +113,8 @@ def claim(
             except NotApplicable as error:
                 return Finding(0.0, error.reason, applies=False)
 
-        check.__module__, check.__doc__ = function.__module__, function.__doc__
+        # It takes an instance only, whatever it wraps: so another claim can be made of it.
+        vars(check)["__signature__"] = inspect.Signature([_INSTANCE])
         made = Claim(
             id=id,
             source=source,

@@ -308,7 +308,8 @@ def data_maximum(
     if total is None:
         return _nothing(costs, seed_data, too_costly(alone.rate, accuracy, seed_data))
     level = float(accuracy.concave_part(total))
-    contribution = most = _along_lines(costs, alone.utility, level)
+    # Where the data that agents have alone were: they are not needed again, and fresh memory costs a pass.
+    contribution = most = _along_lines(costs, alone.utility, level, alone.contribution)
     capped: NDArray[np.bool_] | None = None
     if caps is not None and np.any(contribution > caps):
         total = _capped_root(costs, accuracy, seed_data, alone, caps, total)
@@ -341,12 +342,16 @@ def data_maximum(
     )
 
 
-def _along_lines(costs: FloatArray, utility: FloatArray, level: float) -> FloatArray:
+def _along_lines(
+    costs: FloatArray, utility: FloatArray, level: float, out: FloatArray | None = None
+) -> FloatArray:
     """Most data for a model of this accuracy."""
-    contribution = np.subtract(level, utility)
-    contribution /= costs
-    # Where the outside option is worth as much as the model, rounding must not make it negative.
-    np.maximum(contribution, 0.0, out=contribution)
+    contribution = np.empty(costs.shape) if out is None else out
+    for part in _parts(costs.size):
+        here = np.subtract(level, utility[part], out=contribution[part])
+        here /= costs[part]
+        # Where the outside option is worth as much as the model, rounding must not make it negative.
+        np.maximum(here, 0.0, out=here)
     return contribution
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
 from typing import Literal
 
@@ -26,11 +25,6 @@ from mechopt.formulations.functions import (
 Array = NDArray[np.float64]
 Rng = np.random.Generator
 AccuracyKind = Literal["sqrt", "bound", "power"]
-
-
-def fraction(number: float) -> Fraction:
-    """Return the decimal that a float prints as: 0.1 is one tenth."""
-    return Fraction(repr(float(number)))
 
 
 def short(number: float) -> float:

@@ -164,7 +164,7 @@ class _PowerCurve(AccuracyFunction):
         """Concave function b(m) = A - β m ** -α; ``-inf`` at 0."""
         limit, coefficient, exponent = self._power
         with np.errstate(divide="ignore", over="ignore"):
-            value: FloatArray = limit - coefficient * np.maximum(floats(m), 0.0) ** -exponent
+            value: FloatArray = limit - coefficient * _falling(np.maximum(floats(m), 0.0), exponent)
         return value
 
     def concave_part_derivative(self, m: ArrayLike) -> FloatArray:
@@ -189,6 +189,11 @@ class _PowerCurve(AccuracyFunction):
         z = x / self.natural_scale  # at z = 1, the loss is A / (1 + α): all of order one
         loss = cp.power(z, -exponent) if exponent in (0.5, 1.0) else cp.power(z, -exponent, approx=False)
         return limit - limit / (1 + exponent) * loss
+
+
+def _falling(m: FloatArray, exponent: float) -> FloatArray:
+    """Return ``m ** -exponent``; a square root costs half a power."""
+    return 1 / np.sqrt(m) if exponent == 0.5 else m**-exponent
 
 
 def _root(base: float, exponent: float) -> float:

@@ -75,8 +75,9 @@ class ExactContract:
             try:
                 menu, found = pricing.solve_priced(*parameters, **given)
             except Infeasible as error:
-                named = tuple(families[kind] for kind in error.families if kind in families)
-                return ExactAnswer(conflict=named or tuple(bounds), reason=str(error))
+                named = tuple(families[kind] for kind in error.families)
+                reason = f"no menu meets {' and '.join(named)} together: loosen one of them"
+                return ExactAnswer(conflict=named, reason=reason)
             # Payments fall with the type: a cap on all of them is one on the first.
             prices = {
                 families[kind]: np.eye(1, c.n_types)[0] * price if kind == "payment_cap" else price

@@ -18,15 +18,11 @@ from numpy.typing import NDArray
 
 from mechopt.formulations.functions import ConcaveFunction, LogGain, PowerGain, QuadraticGain, SaturatingGain
 from mechopt.formulations.screening.model import ScreeningContract
+from mechopt.verification.evidence import fractions
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator
 GainKind = Literal["log", "power", "root", "saturating", "quadratic"]
-
-
-def fraction(number: float) -> Fraction:
-    """Return the decimal that a float prints as: 0.1 is one tenth."""
-    return Fraction(repr(float(number)))
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Case:
     @property
     def exact_types(self) -> tuple[Fraction, ...]:
         """Types as fractions."""
-        return tuple(map(fraction, self.types))
+        return fractions(self.types)
 
     @property
     def exact_hazards(self) -> tuple[Fraction, ...]:

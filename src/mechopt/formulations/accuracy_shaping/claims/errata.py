@@ -31,7 +31,6 @@ from mechopt.formulations.accuracy_shaping.families import (
     Rng,
     cases,
     equal_cases,
-    fraction,
     random_accuracy,
     short,
 )
@@ -39,7 +38,7 @@ from mechopt.formulations.accuracy_shaping.mechanism import UserMechanism
 from mechopt.formulations.accuracy_shaping.model import AccuracyShaping
 from mechopt.formulations.functions import AccuracyFunction, GeneralizationBound, SqrtAccuracy
 from mechopt.verification.claim import Finding, Verdict
-from mechopt.verification.evidence import confirm, largest, row
+from mechopt.verification.evidence import confirm, fraction, largest, row
 
 Array = NDArray[np.float64]
 

@@ -469,7 +469,7 @@ def threshold_is_where_division_pays(case: JoiningCase) -> Finding:
     source="Theorem 6, part 2, for positive spillover and with a threshold",
     statement="If alpha > 0 and a high-value user has v_i > 1 + (1 + alpha) G / (alpha I_i({j})) for a "
     "low-value user j, no joining profile is efficient",
-    instances=drawn(leaking_high, spillovers=SPILLOVERS, worked=(divided(100.0, 0.1), divided(400.0, 0.1))),
+    instances=drawn(leaking_high, spillovers=SPILLOVERS, worked=(divided(400.0, 0.1), divided(100.0, 0.1))),
     tolerance=0.0,
     n_instances=40,
 )

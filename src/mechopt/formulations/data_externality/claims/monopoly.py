@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mechopt.formulations.data_externality import closed_form as formula
 from mechopt.formulations.data_externality import exact, leakage, users
 from mechopt.formulations.data_externality.claims import exact_gaps as exactly
-from mechopt.formulations.data_externality.claims.leakage import conditional_leaks
+from mechopt.formulations.data_externality.claims.leakage import COMMON, SUPPRESSOR, conditional_leaks
 from mechopt.formulations.data_externality.claims.roads import LEDGER
 from mechopt.formulations.data_externality.families import EVERY, PurchaseCase, Rng, case_of, cases
 from mechopt.formulations.data_externality.program import relaxation_bound
@@ -276,7 +276,7 @@ def profit_is_surplus_and_loss(case: PurchaseCase) -> Finding:
     "data-externality/R9-submodular",
     source="After Theorem 1: a difference of submodular functions",
     statement="What users lose uncompensated, sum v_i I_i(0, a_-i), is a submodular function of who shares",
-    instances=cases("suppressor", "dense", worked=(PAPER_1, R25_EXAMPLE), sizes=(3, 4)),
+    instances=cases("suppressor", "dense", worked=(SUPPRESSOR, PAPER_1), sizes=(3, 4)),
     tolerance=1e-6,
     expected=Verdict.REFUTED,
     corrected_by="data-externality/R9-mtp2",
@@ -318,7 +318,7 @@ def loss_is_submodular(case: PurchaseCase) -> Finding:
     statement="If types are MTP2 up to signs, sum I_i, sum v_i I_i and sum v_i I_i(0, a_-i) are "
     "submodular, and profit is "
     "a difference of submodular functions",
-    instances=cases("mtp2", "equicorrelated", worked=(R6_EXAMPLE,)),
+    instances=cases("mtp2", "equicorrelated", worked=(COMMON,)),
     tolerance=1e-11,
     n_instances=40,
 )

@@ -39,14 +39,13 @@ from mechopt.formulations.screening.families import (
     SlackCase,
     UniformCase,
     cases,
-    fraction,
     grid,
     uniform_cases,
 )
 from mechopt.formulations.screening.model import ScreeningContract
 from mechopt.verification.audit import Audit
 from mechopt.verification.claim import Finding, Verdict
-from mechopt.verification.evidence import confirm, largest, row
+from mechopt.verification.evidence import confirm, fraction, largest, row
 
 Array = NDArray[np.float64]
 

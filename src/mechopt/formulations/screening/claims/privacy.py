@@ -13,10 +13,10 @@ from mechopt.formulations.screening.claims.roads import (
     LEDGER,
     best_deviation,
 )
-from mechopt.formulations.screening.families import Case, Rng, cases, fraction
+from mechopt.formulations.screening.families import Case, Rng, cases
 from mechopt.formulations.screening.simulation import laplace_log_ratio, laplace_scale, simulate
 from mechopt.verification.claim import Finding
-from mechopt.verification.evidence import largest, row
+from mechopt.verification.evidence import fraction, largest, row
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ from mechopt.formulations.screening.families import (
     Rng,
     UniformCase,
     cases,
-    fraction,
     grid,
     random_case,
     random_quantities,
@@ -45,7 +44,7 @@ from mechopt.formulations.screening.families import (
 )
 from mechopt.formulations.screening.model import ScreeningContract
 from mechopt.verification.claim import Finding
-from mechopt.verification.evidence import largest, row
+from mechopt.verification.evidence import fraction, largest, row
 
 Array = NDArray[np.float64]
 

@@ -40,7 +40,9 @@ IntArray = NDArray[np.intp]
 
 
 def advanced_composition(max_queries: int, epsilon: float, delta: float) -> Array:
-    r"""Privacy loss of 0, 1, ... queries in units of one's, by the better of two composition theorems.
+    r"""Privacy loss of several queries, by the better of two composition theorems.
+
+    In units of the loss of one query, for q = 0, 1, ..., Q of them:
 
     .. math:: \min \bigl( q \epsilon, \; \epsilon \sqrt{2 q \ln (1 / \delta)} + q \epsilon (e^\epsilon - 1)
        \bigr) / \epsilon.
