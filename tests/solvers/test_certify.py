@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -630,3 +631,21 @@ def test_gaps_are_relative_to_money_of_any_size(registered: Register) -> None:
     solution = program.solve("clarabel")
     assert abs(solution.objective) < 1e-15
     assert solution.gap < 1e-6
+
+
+def test_matrices_along_further_axes_are_each_their_own() -> None:
+    """min t_0 + 3 t_1 with C_k + t_k I semidefinite: t_k is the least eigenvalue of C_k, negated."""
+    matrices = np.array([[[1.0, 0.5], [0.5, -1.0]], [[2.0, 0.3], [0.3, -3.0]]])
+    t = cp.Variable(2)
+    parts = [cp.vec(matrix + t[k] * np.eye(2), order="F") for k, matrix in enumerate(matrices)]
+    both = cp.reshape(cp.vstack(parts), (2, 2, 2), order="C") >> 0
+    t.value = -np.linalg.eigvalsh(matrices)[:, 0] + [-1e-3, 1.0]
+    excess = certify.measure(both)
+    np.testing.assert_allclose(excess.amount, [1e-3, -1.0])
+    assert certify.worth(excess, np.stack([5 * np.eye(2), 7 * np.eye(2)])) == pytest.approx(1e-2)
+    program = mo.Program("two matrices")
+    program.minimize(t[0] + 3 * t[1]).add("semidefinite", both)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CVXPY says which of its back ends it takes for three axes
+        solution = program.solve("clarabel")
+    assert solution.objective == pytest.approx(-np.linalg.eigvalsh(matrices)[:, 0] @ [1, 3], rel=1e-6)

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 import mechopt as mo
 from mechopt import Status
+from mechopt.solvers import outer
 from mechopt.solvers.tangents import Exponential, Power, Rotated, Semidefinite
 
 LOG = (np.log1p, lambda x: 1 / (1 + x))
@@ -598,3 +599,66 @@ def test_a_start_that_comes_back_with_another_points_objective():
 def test_unknown_options():
     with pytest.raises(mo.InvalidInput, match="no option 'depth'; it has max_rounds"):
         pricing("cone").solve("outer", depth=3)
+
+
+# ---------------------------------------------------------------------------------- where HiGHS is at its end
+
+
+def test_what_the_simplex_method_leaves_undecided_is_decided() -> None:
+    """HiGHS's simplex method calls the first relaxation of this infeasible program "Unknown"."""
+    accuracy = mo.PowerLawAccuracy(coefficient=5.62, exponent=0.5, threshold=0.25)
+    program = mo.AccuracyShaping(accuracy, marginal_costs=(0.00264, 0.0154)).program()
+    for backend in ("outer", "clarabel"):
+        assert program.solve(backend, on_failure="return").status is Status.INFEASIBLE
+
+
+def test_options_of_the_user_hold_again_after_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def run(highs):
+        seen.append(tuple(highs.getOptionValue(name)[1] for name in ("presolve", "solver")))
+        words = before(highs)
+        return "kUnknown" if len(seen) in (1, 2) else words
+
+    before = outer.run
+    monkeypatch.setattr(outer, "run", run)
+    program = mo.Program("root")
+    x = program.variable("x", bounds=[0, 4])
+    program.maximize(cp.sqrt(x) - x / 4).add("cap", x <= 3.5)
+    solution = program.solve("outer", presolve="on")
+    assert solution.objective == pytest.approx(np.sqrt(3.5) - 3.5 / 4, rel=1e-6)
+    assert seen[:4] == [("on", "choose"), ("off", "choose"), ("on", "ipm"), ("on", "choose")]
+
+
+def test_integer_answers_that_violations_improve_too_much_are_not_called_optimal() -> None:
+    """Noise of 1e-7 of the variance: tangents of the matrix inequality cannot be met closely enough."""
+    correlation = np.array([[1.0, 0.621, -0.16], [0.621, 1.0, -0.387], [-0.16, -0.387, 1.0]])
+    market = mo.DataExternality(2.3e7 * correlation, [1.62, 1.54, 1.69])
+    solution = market.program().solve("outer", on_failure="return")
+    error = abs(solution.objective - market.solve().objective)
+    assert error > 1e-6 * market.total_information
+    assert solution.status is Status.INACCURATE
+    assert "is sure to" in solution.reason
+    assert not solution.duals
+
+
+def test_the_best_point_so_far_outlives_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = []
+
+    def late(self, best):
+        trees.append(best.x)
+        if len(trees) > 1:
+            raise outer._OutOfTime
+        return before(self, best)
+
+    before = outer._Search._tree
+    monkeypatch.setattr(outer._Search, "_tree", late)
+    program = mo.Program("late")
+    n = program.variable("n", 3, integer=True, bounds=[-3, 3])
+    program.minimize(cp.sum_squares(n - np.array([0.4, 1.7, -2.2])) + cp.exp(cp.sum(n)))
+    solution = program.solve("outer", on_failure="return")
+    assert trees[0] is None
+    assert trees[1] is not None
+    assert solution.status in (Status.LIMIT, Status.OPTIMAL)
+    assert "time limit" in solution.reason or "stopped by a limit" in solution.reason
+    assert solution.values

@@ -750,3 +750,18 @@ def test_linear_objectives_of_any_size(backend: str, size: float) -> None:
     assert solution.bound is None or solution.bound == pytest.approx(11 * size, rel=1e-6)
     if solution.duals:
         assert float(solution.dual("cap")) == pytest.approx(2 * size, rel=1e-6)
+
+
+def test_bound_of_scip_leaves_room_for_what_it_cannot_see() -> None:
+    """SCIP ends with an empty tree, and gives the value of its point, 4e-11 above the optimum, as bound."""
+    program = mo.MeanEstimation([np.inf] * 2).program()
+    for tolerance in (1e-6, 1e-9):
+        solution = program.solve("pyomo:scip", tolerance=tolerance, on_failure="return")
+        assert solution.objective == pytest.approx(1 / 24, rel=1e-6)
+        assert solution.bound < 1 / 24
+        assert 0 < solution.gap < 1e-8
+    assert solution.status is mo.Status.INACCURATE  # to 1e-9, SCIP cannot be sure of it
+    product = mo.Program("product")
+    x = product.variable("x", 2, bounds=[0, 2])
+    product.maximize(x[0] * x[1]).add("cap", x[0] + x[1] <= 2)
+    assert product.solve("pyomo:scip").bound >= 1.0

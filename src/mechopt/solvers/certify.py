@@ -158,12 +158,16 @@ def measure(term: Term) -> Excess:
         amount = {"Zero": np.abs(value), "NonPos": value, "NonNeg": -value}[name]
         return Excess(amount, np.broadcast_to(activity(term.args[0]), np.shape(amount)))
     if name == "PSD":
-        matrix = _value(term.args[0])
-        scale = np.asarray(max(float(np.max(activity(term.args[0]), initial=0.0)), 1e-300))
+        matrix = _value(term.args[0])  # or several, along the leading axes
+        scale = np.max(activity(term.args[0]), axis=(-2, -1), initial=1e-300)
         if not np.all(np.isfinite(matrix)):
-            return Excess(np.asarray(np.inf), scale)
-        skew = float(np.max(np.abs(matrix - matrix.T), initial=0.0))
-        return Excess(np.asarray(max(-float(np.linalg.eigvalsh((matrix + matrix.T) / 2)[0]), skew)), scale)
+            return Excess(np.full(np.shape(scale), np.inf), np.asarray(scale))
+        flipped = np.swapaxes(matrix, -2, -1)
+        least = np.linalg.eigvalsh((matrix + flipped) / 2)[..., 0]
+        skew = np.max(np.abs(matrix - flipped), axis=(-2, -1), initial=0.0)
+        # A matrix that is symmetric but for rounding keeps its slack.
+        amount = np.where(skew > 1e-14 * scale, np.maximum(-least, skew), -least)
+        return Excess(amount, np.asarray(scale))
     if name == "SOC":
         t, rows = _value(term.args[0]), _value(term.args[1])
         norm = np.linalg.norm(rows, axis=term.axis)
@@ -440,9 +444,10 @@ def _hypersensitive(
 def worth(excess: Excess, price: Array) -> float:
     """Violations of one constraint times their prices."""
     amount, price = np.maximum(excess.amount, 0.0), np.abs(price)
-    if np.ndim(amount) == 0 and np.ndim(price) == 2:  # a matrix short of semidefinite in all directions
-        price = np.trace(price)
-    return float(np.sum(amount * price))
+    if np.ndim(price) == np.ndim(amount) + 2:  # matrices short of semidefinite in all directions
+        price = np.trace(price, axis1=-2, axis2=-1)
+    with np.errstate(invalid="ignore"):  # no violation is worth nothing, at an infinite price too
+        return float(np.sum(np.where(amount > 0, amount * price, 0.0)))
 
 
 def _faults(

@@ -9,6 +9,8 @@ whatever HiGHS proves of its relaxation (a bound, infeasibility) it proves of th
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,11 @@ ROOT = 1e-3
 BLUNT = {"presolve": "off", "primal_feasibility_tolerance": 1e-7, "mip_feasibility_tolerance": 1e-6}
 """HiGHS's own accuracy, for a second look at a tree that has found nothing; what it proves still holds."""
 
+WITHOUT_PRESOLVE = {"presolve": "off"}
+
+OTHER_WAYS = (WITHOUT_PRESOLVE, {"solver": "ipm"})
+"""What to try where HiGHS ends undecided, as its simplex method does on some infeasible rows."""
+
 OWN_OPTIONS = {"max_rounds": 2000}
 
 
@@ -63,6 +70,11 @@ class _Point:
     """Multipliers of the entries: each cut's, times its weights, added up."""
     bound: float = -np.inf
     reason: str = ""
+
+    def take(self, other: _Point) -> None:
+        """Move to another point, in place: whoever runs out of time has the last one."""
+        self.x, self.value, self.worst = other.x, other.value, other.worst
+        self.duals, self.prices = other.duals, other.prices
 
 
 class _Search:
@@ -121,19 +133,29 @@ class _Search:
         return run(highs)
 
     def _run_linear(self) -> str:
-        """Solve the linear relaxation from the last basis; once more from nothing if that goes wrong."""
+        """Solve the linear relaxation from the last basis; from nothing, otherwise, if that goes wrong."""
         words = self._run(self.highs)
-        if words == "kTimeLimit":
-            raise _OutOfTime
-        if words in ("kOptimal", "kInfeasible", "kUnbounded"):
-            return words
-        self.highs.clearSolver()
-        self.highs.setOptionValue("presolve", "off")
-        words = self._run(self.highs)
-        self.highs.setOptionValue("presolve", "choose")
+        for other in OTHER_WAYS:
+            if words in ("kOptimal", "kInfeasible", "kUnbounded", "kTimeLimit"):
+                break
+            with self._otherwise(other):
+                words = self._run(self.highs)
         if words == "kTimeLimit":
             raise _OutOfTime
         return words
+
+    @contextmanager
+    def _otherwise(self, changed: dict[str, Any]) -> Iterator[None]:
+        """Forget the last basis, and let HiGHS work with other options for a while."""
+        self.highs.clearSolver()
+        before = {name: self.highs.getOptionValue(name)[1] for name in changed}
+        for name, value in changed.items():
+            self.highs.setOptionValue(name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                self.highs.setOptionValue(name, value)
 
     def _grow(self, cuts: list[Cuts]) -> None:
         rows = self.pool.add(cuts)
@@ -227,7 +249,7 @@ class _Search:
             return
         count = self.model.linear.low.size
         stale = self.pool.stale(duals[count:], patience=20)
-        if stale.size and self.pool.level.size > 1000 + 4 * (count + self.pool.permanent):
+        if stale.size and self.pool.low.size > 1000 + 4 * (count + self.pool.permanent):
             self.highs.deleteRows(stale.size, (count + stale).astype(np.int32))
             self.pool.drop(stale)
 
@@ -248,10 +270,8 @@ class _Search:
         form = self.model.form
         _, has, ray = self.highs.getPrimalRay()
         if not has:  # presolve has seen it, and computes none
-            self.highs.clearSolver()
-            self.highs.setOptionValue("presolve", "off")
-            self._run(self.highs)
-            self.highs.setOptionValue("presolve", "choose")
+            with self._otherwise(WITHOUT_PRESOLVE):
+                self._run(self.highs)
             _, has, ray = self.highs.getPrimalRay()
         at = np.asarray(self.highs.getSolution().col_value, dtype=float)
         if at.size != form.linear.size or not np.all(np.isfinite(at)):
@@ -361,7 +381,7 @@ class _Search:
                 elif found.x is None:
                     return replace(best, status=Status.FAILED, reason=found.reason)
                 elif found.value < best.value:
-                    best.x, best.value, best.worst = found.x, found.value, found.worst
+                    best.take(found)
             if (self._closed(best) or again) and not sharp and best.x is not None:
                 # Where a root or a power starts, a small violation is a large difference in value. Look
                 # closer at the winner, and if that opens a gap, at all that follow.
@@ -370,7 +390,7 @@ class _Search:
                 tried = {winner.tobytes()}
                 found = self._at(winner, self.sharp)
                 if found.x is not None:
-                    best.x, best.value, best.worst = found.x, found.value, found.worst
+                    best.take(found)
             if self._closed(best):
                 return replace(best, status=Status.OPTIMAL, reason="bound and point meet")
             if stopped:

@@ -208,22 +208,28 @@ class Pool:
 
     model: Model
     weights: Any = field(init=False)
-    level: Array = field(init=False)
+    """On the entries."""
+    matrix: Any = field(init=False)
+    """On the columns."""
+    low: Array = field(init=False)
     idle: NDArray[np.int64] = field(init=False)
     permanent: int = 0
     made: int = 0
 
     def __post_init__(self) -> None:
         self.weights = sp.csr_matrix((0, self.model.offset.size))
-        self.level = np.zeros(0)
+        self.matrix = sp.csr_matrix((0, self.model.form.linear.size))
+        self.low = np.zeros(0)
         self.idle = np.zeros(0, dtype=np.int64)
         starting = [cut for surface in self.model.surfaces for cut in surface.start()]
         self.add([self.scaled(cut) for cut in (*self.model.fixed_cuts, *starting)])
-        self.permanent = self.level.size
+        self.permanent = self.low.size
 
     def scaled(self, cuts: Cuts) -> Cuts:
         """Cuts at the scale at which HiGHS is to meet them."""
-        largest = abs(cuts.matrix(self.model.offset.size) @ self.model.matrix).max(axis=1).toarray().ravel()
+        rows = cuts.matrix(self.model.offset.size) @ self.model.matrix
+        largest = np.zeros(cuts.level.size)
+        np.maximum.at(largest, np.repeat(np.arange(largest.size), np.diff(rows.indptr)), np.abs(rows.data))
         factor = np.minimum(SHARP, LARGEST / np.maximum(largest, 1e-300))
         return Cuts(cuts.index, cuts.weights * factor[:, None], cuts.level * factor)
 
@@ -234,21 +240,19 @@ class Pool:
             return Rows(sp.csr_matrix((0, model.form.linear.size)), np.zeros(0), np.zeros(0))
         weights = sp.vstack([cut.matrix(model.offset.size) for cut in cuts], format="csr")
         level = np.concatenate([cut.level for cut in cuts])
+        matrix = sp.csr_matrix(weights @ model.matrix)
+        matrix.sum_duplicates()
+        low = level - weights @ model.offset
         self.weights = sp.vstack([self.weights, weights], format="csr")
-        self.level = np.concatenate([self.level, level])
-        self.idle = np.concatenate([self.idle, np.zeros(level.size, dtype=np.int64)])
-        self.made += level.size
-        return self._rows(weights, level)
+        self.matrix = sp.vstack([self.matrix, matrix], format="csr")
+        self.low = np.concatenate([self.low, low])
+        self.idle = np.concatenate([self.idle, np.zeros(low.size, dtype=np.int64)])
+        self.made += low.size
+        return Rows(matrix, low, np.full(low.size, np.inf))
 
     def rows(self) -> Rows:
         """All cuts as rows."""
-        return self._rows(self.weights, self.level)
-
-    def _rows(self, weights: Any, level: Array) -> Rows:
-        matrix = sp.csr_matrix(weights @ self.model.matrix)
-        matrix.sum_duplicates()
-        low = level - weights @ self.model.offset
-        return Rows(matrix, low, np.full(low.size, np.inf))
+        return Rows(self.matrix, self.low, np.full(self.low.size, np.inf))
 
     def stale(self, duals: Array, patience: int) -> NDArray[np.int64]:
         """Count who priced nothing this time; return the cuts that have not for longer than ``patience``."""
@@ -258,6 +262,7 @@ class Pool:
 
     def drop(self, which: NDArray[np.int64]) -> None:
         """Forget cuts."""
-        keep = np.ones(self.level.size, dtype=bool)
+        keep = np.ones(self.low.size, dtype=bool)
         keep[which] = False
-        self.weights, self.level, self.idle = self.weights[keep], self.level[keep], self.idle[keep]
+        self.weights, self.matrix = self.weights[keep], self.matrix[keep]
+        self.low, self.idle = self.low[keep], self.idle[keep]

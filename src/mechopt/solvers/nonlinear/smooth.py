@@ -15,6 +15,7 @@ from cvxpy.reductions.flip_objective import FlipObjective
 from cvxpy.reductions.solvers.nlp_solvers.nlp_solver import Bounds, Oracles
 from numpy.typing import NDArray
 
+from mechopt.solvers.dependence import implied
 from mechopt.solvers.nonlinear.rewriting import ROWS, Smoothen, plain
 from mechopt.solvers.terms import Hypograph
 
@@ -37,7 +38,7 @@ class SmoothForm:
     x0, lb, ub : array, shape ``(n,)``
         Start and bounds.
     cl, cu : array, shape ``(m,)``
-        Sides of the rows.
+        Sides of the rows; none for linear equations that follow from others.
     curvature : array, shape ``(m,)``
         1 convex, -1 concave, 0 affine, NaN neither.
     domain : array of bool, shape ``(n,)``
@@ -114,6 +115,22 @@ class SmoothForm:
         self._mark_domain()
         self._at: Array | None = None
         self._known: dict[str, Any] = {}
+        self._free_implied_rows()
+
+    def _free_implied_rows(self) -> None:
+        """Take both sides from linear equations that follow from others: they hold all the same.
+
+        Interior points refuse more equations than variables, and SLSQP equations that are dependent. A row
+        without sides has no price; what it is worth is in the prices of those that imply it.
+        """
+        equal = np.flatnonzero((self.curvature == 0) & (self.cl == self.cu))
+        if not equal.size:
+            return
+        free = np.flatnonzero(self.lb < self.ub)  # solvers take the others for constants
+        matrix = self.matrix(self.x0)[equal][:, free]
+        sides = self.cl[equal] - self.constraints(self.x0)[equal] + matrix @ self.x0[free]
+        dropped = equal[implied(matrix, sides)]
+        self.cl[dropped], self.cu[dropped] = -np.inf, np.inf
 
     def _add_hypographs(self, bounds: Any) -> None:
         inner = len(bounds.cl)

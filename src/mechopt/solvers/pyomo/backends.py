@@ -23,6 +23,7 @@ import numpy as np
 from mechopt.solvers.backend import Answer, Backend, Capability, Settings
 from mechopt.solvers.errors import InvalidInput
 from mechopt.solvers.output import hush_highs
+from mechopt.solvers.pyomo.equations import switch_off_implied
 from mechopt.solvers.pyomo.lagrange import bound
 from mechopt.solvers.pyomo.pairs import Pair, as_products, as_sets, fix_smaller, loose, settle
 from mechopt.solvers.pyomo.translate import Translation, unsupported
@@ -373,7 +374,7 @@ def _scip(model: Any, settings: Settings, clock: _Clock) -> Outcome:
         if limit is not None and limit <= 0:
             return Outcome(Status.LIMIT, "no time left")
         try:
-            return _call(_scip_class()(), model, settings, limit, asked)
+            return _honest(_call(_scip_class()(), model, settings, limit, asked), model, asked)
         except Exception as error:
             # Its linear solver gives up on some programs when so much is asked of it.
             if "error in LP solver" not in str(error) or (accuracy, share) == ACCURACIES[-1]:
@@ -386,6 +387,27 @@ ACCURACIES = ((1e-9, 0.1), (1e-7, 1.0))
 
 It fails on quadratic objectives of a few variables when the last digits of the gap take thousands of nodes.
 """
+
+
+def _honest(outcome: Outcome, model: Any, options: dict[str, Any]) -> Outcome:
+    """Weaken SCIP's bound by what SCIP takes for nothing.
+
+    It meets the row that stands for a nonlinear objective to its feasibility tolerance, and leaves out nodes
+    that are better than its best point by less than its epsilon. Once its tree is empty it returns the value
+    of that point as the bound, which then is no bound. What its tolerance on the other rows is worth only
+    prices could tell, which it has not.
+    """
+    import pyomo.environ as pyo
+
+    if outcome.bound is not None and np.isfinite(outcome.bound):
+        blind = float(options["numerics/feastol"]) + float(options.get("numerics/epsilon", SCIP_EPSILON))
+        side = 1.0 if model.objective.sense == pyo.maximize else -1.0
+        outcome.bound += side * blind * max(abs(outcome.bound), 1.0)
+    return outcome
+
+
+SCIP_EPSILON = 1e-9
+"""Numbers that differ by less, absolutely or relatively, are the same to SCIP unless it is told otherwise."""
 
 
 def _tightened(outcome: Outcome, pairs: list[Pair], again: Callable[[], Outcome]) -> Outcome:
@@ -441,6 +463,7 @@ class PyomoPounce(ThroughPyomo):
         convex = translation.program.is_convex()
 
         def go() -> Outcome:
+            switch_off_implied(translation)
             return _pounce(model, settings, clock.left(), convex)
 
         if not pairs:

@@ -101,7 +101,8 @@ class Translation:
     model : pyomo ConcreteModel
         Variables ``x``, rows ``rows``, objective ``objective``.
     rows : dict of int to list
-        Pyomo's constraints for each CVXPY constraint by its id, None where a row has no variable.
+        Pyomo's constraints for each CVXPY constraint by its id, None where a row is left out: it has no
+        variable, or follows from others.
     pairs : list of (family, index, a, b)
         Complementarity pairs as nonnegative Pyomo variables (or the number 0).
     convex_bodies : dict of int to expression
