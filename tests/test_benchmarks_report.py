@@ -89,28 +89,19 @@ def report() -> ModuleType:
     return load("report")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    folder = tmp_path_factory.mktemp("benchmarks")
+Run = tuple[subprocess.CompletedProcess[str], Path]
+
+
+def run_benchmarks(folder: Path, source: str, *options: str) -> Run:
+    """Run a file of benchmarks under our conftest; return what pytest said, and where its results are."""
     shutil.copy(CODE / "conftest.py", folder)
-    (folder / "bench_small.py").write_text(BENCHMARKS)
+    (folder / "bench_small.py").write_text(source)
     (folder / "fake.py").write_text(CLOCK)
-    results = folder / "results.json"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        "none.ini",
-        "bench_small.py",
-        "--full",
-        "-n",
-        "auto",
-        "--benchmark-timer=fake.clock",
-    ]
     (folder / "none.ini").write_text("[pytest]\n")
+    results = folder / "results.json"
     # A worker of xdist would pass on that it is one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    command = [sys.executable, "-m", "pytest", "-c", "none.ini", "bench_small.py", *options]
     done = subprocess.run(
         [*command, "--benchmark-disable", f"--benchmark-json={results}"],
         cwd=folder,
@@ -122,11 +113,50 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
     return done, results
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("benchmarks")
+    return run_benchmarks(folder, BENCHMARKS, "--full", "-n", "auto", "--benchmark-timer=fake.clock")
+
+
 def found(results: Path) -> dict[str, Any]:
     return {b["name"]: b["extra_info"] for b in json.loads(results.read_text())["benchmarks"]}
 
 
-def test_a_full_run_measures_in_one_process(run: tuple[Any, Path]) -> None:
+CLOCKS = """
+import time
+import pytest
+
+def test_of_the_processor(versus):
+    versus(lambda: time.sleep(0.2))
+
+@pytest.mark.benchmark(timer=time.perf_counter)
+def test_on_the_wall(versus):
+    versus(lambda: time.sleep(0.2))
+"""
+
+
+def test_seconds_are_those_of_the_processor_unless_marked(tmp_path: Path) -> None:
+    done, results = run_benchmarks(tmp_path, CLOCKS, "--full")
+    assert done.returncode == 0, done.stdout
+    assert json.loads(results.read_text())["machine_info"]["clock"] == "time.process_time"
+    infos = found(results)
+    assert infos["test_of_the_processor"]["seconds"] < 0.1
+    assert infos["test_on_the_wall"]["seconds"] >= 0.2
+
+
+SMOKE = """
+def test_sum(versus):
+    versus(lambda: 1, {"other": lambda: 1 / 0}, agree=lambda own, other: None, needs={"other": "heavy"})
+"""
+
+
+def test_without_full_no_other_package_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "heavy.py").write_text("1 / 0")
+    assert run_benchmarks(tmp_path, SMOKE)[0].returncode == 0
+
+
+def test_a_full_run_measures_in_one_process(run: Run) -> None:
     done, results = run
     assert done.returncode == 1
     outcomes = dict(re.findall(r"::(\S+) (PASSED|FAILED)", done.stdout))
@@ -144,7 +174,7 @@ def test_a_full_run_measures_in_one_process(run: tuple[Any, Path]) -> None:
     assert set(found(results)) == set(outcomes) - {"test_disagreement"}
 
 
-def test_ratios_and_exponents_are_those_of_the_calls(run: tuple[Any, Path]) -> None:
+def test_ratios_and_exponents_are_those_of_the_calls(run: Run) -> None:
     infos = found(run[1])
     assert infos["test_sum[10]"]["seconds"] == pytest.approx(1e-3)
     others = infos["test_sum[10]"]["others"]
@@ -161,9 +191,7 @@ def test_ratios_and_exponents_are_those_of_the_calls(run: tuple[Any, Path]) -> N
     assert infos["test_steep"]["growth"]["exponent"] == pytest.approx(2)
 
 
-def test_the_report_of_a_run(
-    run: tuple[Any, Path], report: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report_of_a_run(run: Run, report: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([str(run[1])]) == 1
     lines = [re.split(r" *\| *", line)[1:-1] for line in capsys.readouterr().out.splitlines() if "|" in line]
     rows = {(row[0], row[3]): row[4:] for row in lines}

@@ -119,10 +119,9 @@ def test_resuming(versus: Callable[..., Any], tmp_path: Path, size: int) -> None
     )
 
 
-def test_two_processes(versus: Callable[..., Any], clock: Callable[[], float], full: bool) -> None:
+@pytest.mark.benchmark(timer=time.perf_counter)
+def test_wall_clock_of_two_processes(versus: Callable[..., Any], full: bool) -> None:
     """Conic programs, of some 20 ms each; the workers have been started."""
-    if clock is time.process_time:
-        pytest.skip("processor time of the parent alone says nothing")
     grid, n_jobs = grid_of(20 if full else 2), 2 if full else 1  # workers take seconds to start
     versus(
         lambda: objectives(grid, measure={}, backend="clarabel", n_jobs=n_jobs),

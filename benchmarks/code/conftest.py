@@ -5,8 +5,9 @@ call over sizes. Without ``--full`` everything runs once on the smallest sizes, 
 test marked ``sizes(100, 1000, smoke=5)`` is run for each ``size``; without ``--full`` for that of ``smoke``
 alone, or the first one.
 
-Seconds are by the clock of ``--benchmark-timer``. On a machine that others use too, ``time.process_time``
-gives the fairer ratios for work of one process; what uses several then counts for nothing.
+Seconds are those of the processor, ``time.process_time``: both sides run in one process and on one thread,
+and what else the machine does then makes no difference. A benchmark that uses several processes is marked
+``benchmark(timer=time.perf_counter)``; ``--benchmark-timer`` changes the clock of all others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import faulthandler
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pkgutil import resolve_name
@@ -21,7 +23,7 @@ from statistics import median
 from typing import Any
 
 # One thread on either side: what is compared is the work, and several processes of tests share the cores.
-# This must be said before numpy is imported.
+# Child processes, and what is loaded from now on, read this; for what is loaded already see pytest_configure.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
@@ -62,6 +64,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Say what a full run needs: the clock, one process, time, and the name of each benchmark as it runs."""
     if config.option.full:
+        if not any(str(given).startswith("--benchmark-timer") for given in config.invocation_params.args):
+            config.option.benchmark_timer = "time.process_time"
         config.option.benchmark_enable = True
         config.option.benchmark_quiet = True  # report.py says it better
         config.option.numprocesses = 0
@@ -70,6 +74,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # To know the warnings that its settings name, pytest has imported us, and so numpy. A second thread that
+    # waits for work counts as work of the processor, thirtyfold for small products.
+    with suppress(ImportError):
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(1)
     config.addinivalue_line(
         "markers", "sizes(*sizes, smoke): run for each `size`; without --full for `smoke`, or the first"
     )
@@ -105,7 +115,9 @@ def full(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def clock(request: pytest.FixtureRequest) -> Clock:
     """Return what seconds are measured by, the same for own and others."""
-    timer: Clock = resolve_name(request.config.option.benchmark_timer)
+    marker = request.node.get_closest_marker("benchmark")
+    own: Clock | None = marker and marker.kwargs.get("timer")
+    timer: Clock = own or resolve_name(request.config.option.benchmark_timer)
     return timer
 
 
@@ -174,7 +186,8 @@ def versus(benchmark: Any, full: bool, clock: Clock) -> Callable[..., Any]:
         at_least : mapping of str to float, optional
             Least ratio of an alternative's seconds to our own. Below 1: how far behind a bound we may be.
         needs : mapping of str to str, optional
-            Module that an alternative imports; it is left out, and recorded as such, where that is missing.
+            Module that an alternative imports; it is left out, and recorded as such, where that is missing,
+            and without ``--full``: some take seconds to import.
         rounds : int, optional
             Default: what 3 seconds pay for, from 3 to 25.
         size : int or str, optional
@@ -192,6 +205,8 @@ def versus(benchmark: Any, full: bool, clock: Clock) -> Callable[..., Any]:
         timed: dict[str, Timed] = {}
         record: dict[str, dict[str, Any]] = {name: {"asked": asked.get(name)} for name in others}
         for name, call in others.items():
+            if name in needs and not full:
+                continue
             if name in needs and find_spec(needs[name]) is None:
                 record[name]["status"] = "not installed"
                 continue

@@ -196,6 +196,43 @@ def test_one_folder_has_one_benchmark(tmp_path: Path) -> None:
         pass
 
 
+ENGINE = """
+import time
+
+def benchopt():
+    print("at work", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_engine_ends_with_who_started_it(tmp_path: Path) -> None:
+    """A kill tells nobody: only the pipe between the two ends."""
+    (tmp_path / "benchopt").mkdir()
+    (tmp_path / "benchopt" / "__init__.py").touch()
+    (tmp_path / "benchopt" / "cli.py").write_text(ENGINE)
+    starter = (
+        "import subprocess, sys; process = subprocess.Popen([sys.executable, '-c', "
+        "'from mechopt.studies.bench.drive import run_engine; run_engine()'], stdin=subprocess.PIPE); "
+        "print(process.pid, flush=True); process.wait()"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(mechopt.__file__).parents[1])])
+    started = subprocess.Popen(
+        [sys.executable, "-c", starter],
+        env=dict(os.environ) | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert started.stdout is not None
+    said = {started.stdout.readline().strip(), started.stdout.readline().strip()}
+    assert "at work" in said
+    started.kill()
+    started.wait()
+    begin = time.monotonic()
+    started.stdout.read()  # until the engine, which holds the other end, is gone
+    assert time.monotonic() - begin < 30
+
+
 # ---------------------------------------------------------------- the real engine
 
 COMMAND = [sys.executable, "-c", "from mechopt.cli import main; main()", "bench", "--mechanism", MEDIATOR]

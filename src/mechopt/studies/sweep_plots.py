@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -275,8 +276,8 @@ def _bar(figure: Figure, axes: Axes, values: Any, name: str) -> None:
     colours = ListedColormap(_colours(len(values), few=False))
     norm = BoundaryNorm(np.arange(len(values) + 1) - 0.5, len(values))
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes)
-    ticks = np.unique(np.linspace(0, len(values) - 1, _FEW).round().astype(int))
-    bar.set_ticks(list(ticks), labels=[_shown(values[tick]) for tick in ticks])
+    ticks = range(0, len(values), math.ceil((len(values) - 1) / (_FEW - 1)))
+    bar.set_ticks(ticks, labels=[_shown(values[tick]) for tick in ticks])
     bar.set_label(name, fontsize=figures.TEXT)
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=figures.SMALL, length=0)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -234,7 +235,8 @@ class _Run:
         asked = {"objective": [objective], "dataset": datasets, "solver": solvers}
         config.write_text(json.dumps(asked, indent=1), encoding="utf-8")  # JSON is YAML
         # Not `python -m benchopt`: each cell's process would import the main module again.
-        command = [sys.executable, "-c", "from benchopt.cli import benchopt; benchopt()", "run", str(FOLDER)]
+        engine = f"from {__name__} import run_engine; run_engine()"
+        command = [sys.executable, "-c", engine, "run", str(FOLDER)]
         command += ["--config", str(config), "--no-cache", "--no-plot", "--no-display", "--seed", "0"]
         command += ["--output", str(table.resolve())]
         try:
@@ -258,11 +260,27 @@ def patterns(cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
     )
 
 
+def run_engine() -> None:
+    """Run benchopt in this process, and stop when the one that holds our standard input ends.
+
+    A kill tells nobody, and what nobody waits for would go on for hours.
+    """
+
+    def watch() -> None:
+        os.read(0, 1)  # not by sys.stdin, whose lock would be held at the end
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+    from benchopt.cli import benchopt
+
+    benchopt()
+
+
 def _wait(
     command: list[str], log: IO[bytes], environment: Mapping[str, str], tick: Callable[[], None]
 ) -> None:
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=dict(environment)
+        command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=dict(environment)
     )
     try:
         while process.poll() is None:

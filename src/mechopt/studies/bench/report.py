@@ -129,11 +129,18 @@ def headline(report: Report) -> str:
     """Tell in a sentence what was measured."""
     rows, machine = report.rows, report.machine
     right = int(rows["correct"].sum())
+    cells = _counted(len(rows), "cell", "cells")
+    families = _counted(len(report.families), "family", "families")
+    backends = _counted(len(report.backends), "backend", "backends")
     return (
-        f"{len(rows)} cells: {len(report.families)} families of programs on {len(report.backends)} backends, "
-        f"{right} answered correctly ({right / len(rows):.0%}). {machine.cores} cores, load "
-        f"{machine.load[0]:.1f} before and {machine.load[1]:.1f} after; {_limits(report.limits)}."
+        f"{cells}: {families} of programs on {backends}, {right} answered correctly "
+        f"({right / len(rows):.0%}). {machine.cores} cores, load {machine.load[0]:.1f} before and "
+        f"{machine.load[1]:.1f} after; {_limits(report.limits)}."
     )
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def _limits(limits: Limits) -> str:
@@ -262,9 +269,10 @@ def _incentives(report: Report) -> Section:
         (
             "Worst violation by the definition, relative to the size of the utilities, of answers that their "
             "backend calls solved: what somebody gains by another's contract (IC) or by staying out (IR); "
-            "before repair, and after it for mechanisms that have one.",
+            "before repair, and after it for mechanisms that have one."
+            + ("" if lines else " No answer here was audited."),
         ),
-        (Table(heads, tuple(lines), 2, folded=len(lines) > 25),),
+        (Table(heads, tuple(lines), 2, folded=len(lines) > 25),) if lines else (),
     )
 
 
@@ -334,6 +342,8 @@ def _not_asked(report: Report) -> Section:
     for (family, backend), why in report.skipped.items():
         grouped.setdefault((backend, why), []).append(family)
     lines = tuple((backend, why, ", ".join(names)) for (backend, why), names in sorted(grouped.items()))
+    if not lines:
+        return Section("Not asked", ("Every backend was asked for everything.",))
     table = Table(("backend", "why", "families"), lines, 3, folded=len(lines) > 25)
     return Section("Not asked", ("What a backend cannot take is not counted against it.",), (table,))
 
