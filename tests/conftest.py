@@ -7,7 +7,8 @@ import signal
 from collections.abc import Callable, Iterator
 
 # Several test processes with as many linear-algebra threads each as there are cores wait for one another, and
-# dense solvers then overrun their time limits. This must be said before numpy is imported.
+# dense solvers then overrun their time limits. The environment is for processes that tests start; here numpy
+# may be there already, since pytest looks up the package's warnings first.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
@@ -18,6 +19,13 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 import pytest
 
 from mechopt import Backend, register, unregister
+
+try:
+    from threadpoolctl import threadpool_limits
+except ImportError:  # without the extra `sweep` tests are slower
+    pass
+else:
+    threadpool_limits(1)
 
 
 @pytest.fixture

@@ -476,3 +476,11 @@ def test_a_variable_that_excludes_itself_is_said_so() -> None:
     with pytest.raises(mo.Infeasible, match="integrality already exclude every point") as caught:
         program.solve("highs")
     assert caught.value.families == ()
+
+
+def test_one_extreme_coefficient_does_not_drown_the_others() -> None:
+    program = mo.Program("one is extreme")
+    x = program.variable("x", 3, bounds=[0, 1])
+    program.maximize(x[0] + 2 * x[1] - 1e12 * x[2])
+    for backend in ("highspy", "outer"):
+        assert program.solve(backend).objective == pytest.approx(3, rel=1e-6)

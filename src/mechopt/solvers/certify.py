@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import cvxpy as cp
 import numpy as np
+import scipy.sparse as sp
 from cvxpy.atoms.affine.add_expr import AddExpression
 from numpy.typing import NDArray
 
@@ -78,15 +79,36 @@ def row_size(term: cp.Constraint) -> Any:
 def objective_unit(objective: cp.Expression) -> float:
     """What to divide an objective by for solvers, as a power of two: 1 unless its coefficients are extreme.
 
-    All coefficients may be below what solvers tell from zero, or a typical one far above one.
+    All coefficients may be below what solvers tell from zero, or a typical one far above one. A single one
+    that is does not count: divided by it, the others would be lost.
     """
     if objective.parameters() or not objective.is_affine():
         return 1.0
-    total = float(np.sum(_value_of(_coefficients(objective, constants=False))))
-    typical = total / max(sum(variable.size for variable in objective.variables()), 1)
     low, high = SIZES_LEFT_ALONE
-    size = total if total < low else typical if typical > high else 1.0
+    total = float(np.sum(_value_of(_coefficients(objective, constants=False))))
+    size = 1.0
+    if total < low:
+        size = total
+    elif total > high:
+        typical = float(np.median(_slopes(objective)))
+        size = typical if typical > high else 1.0
     return float(np.exp2(np.round(np.log2(size)))) if 0 < size < np.inf else 1.0
+
+
+def _slopes(objective: cp.Expression) -> Array:
+    """Absolute coefficients of an affine objective that are not 0, one by one."""
+    variables = objective.variables()
+    before = [variable.value for variable in variables]
+    try:
+        for (
+            variable
+        ) in variables:  # CVXPY asks where the slopes are wanted, though they are the same everywhere
+            variable.save_value(np.zeros(variable.shape))
+        slopes = np.concatenate([abs(sp.csc_array(slope)).data for slope in objective.grad.values()])
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.save_value(value)
+    return np.asarray(slopes[slopes > 0], dtype=float)
 
 
 def _coefficients(expression: cp.Expression, *, constants: bool = True) -> Any:
