@@ -81,7 +81,7 @@ def by_pydvl(utility: Returns, n_users: int) -> Array:
 
     data = DummyGameDataset(n_users, "users")
 
-    class OneCoalition(UtilityBase):  # type: ignore[misc]
+    class OneCoalition(UtilityBase):  # type: ignore[misc]  # pydvl has no types
         training_data = data
 
         def with_dataset(self, _: Any) -> OneCoalition:

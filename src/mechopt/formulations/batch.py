@@ -137,4 +137,6 @@ def _together(mechanisms: Sequence[Any], settings: Mapping[str, Any]) -> list[So
         assert tolerance is not None  # `fits` has seen to that
         return _KINDS[type(mechanisms[0])][1](mechanisms, tolerance)
     except Exception:
-        return None  # its own ``solve`` tells what
+        # One that fails, for whatever reason, must not take the others with it; its own ``solve`` tells why.
+        # That alike mechanisms do come out of here is held by tests, lest a fault hide as slowness.
+        return None

@@ -79,7 +79,7 @@ class _Maxima(NamedTuple):
 def alike(game: AccuracyShaping) -> Hashable:
     """Return a key that games share which can be solved side by side."""
     accuracy = game.accuracy
-    if type(accuracy) in _CURVES:
+    if type(accuracy) in _CURVES:  # which have the attribute, as mypy cannot know
         return game.n_agents, "curve", accuracy._power[2]  # type: ignore[attr-defined]
     return game.n_agents, family(accuracy)
 

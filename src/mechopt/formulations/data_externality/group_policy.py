@@ -158,6 +158,7 @@ def groups_named(groups: ExchangeableGroups, given: ArrayLike | Iterable[int] | 
     if given is None:
         return chosen
     if not isinstance(given, set | frozenset):
+        # What is no array either is refused there, by name; hence the type that mypy objects to.
         return groups.counts(given, name, np.ones(groups.n_groups)).astype(bool)  # type: ignore[arg-type]
     for group in given:
         if not (isinstance(group, int | np.integer) and 0 <= group < groups.n_groups):

@@ -60,7 +60,7 @@ def _rewritten_here(expression: Any) -> bool:
     return bool(expression.is_atom_affine()) and not expression.parameters()
 
 
-class Smoothen(Dnlp2Smooth):  # type: ignore[misc]
+class Smoothen(Dnlp2Smooth):  # type: ignore[misc]  # CVXPY has no types
     """CVXPY's reduction, and two things it leaves out: norms along an axis, and rare affine atoms."""
 
     def __init__(self) -> None:

@@ -228,7 +228,7 @@ def _contracts() -> list[Family]:
             f"{name}-{form}",
             "types",
             _contract(gain),
-            lambda contract, form=form: contract.program(form),  # type: ignore[misc]
+            lambda contract, form=form: contract.program(form),  # type: ignore[misc]  # bound now
             _contract_reference,
             sizes,
             quick,
